@@ -1,0 +1,292 @@
+"""The experiment file: one YAML that says everything, checked before anything runs."""
+
+from __future__ import annotations
+
+import json
+from datetime import date, datetime, time
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from penchant.platform.errors import ConfigError
+from penchant.platform.recipes import Recipe, SequenceRecipe, Size
+from penchant.platform.schema import EVENT_COLUMNS, ITEM, TEXT, TIME, USER
+from penchant.platform.timeline import Window
+
+__all__ = [
+    "Data",
+    "Ensemble",
+    "Experiment",
+    "Files",
+    "Requests",
+    "Resources",
+    "Search",
+    "Time",
+    "load_experiment",
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Files(_Section):
+    """Parquet or CSV files and what their columns mean."""
+
+    paths: tuple[str, ...] = Field(
+        min_length=1, description="Files, globs or directories of *.parquet or *.csv (or .csv.gz)."
+    )
+    columns: dict[str, str] = Field(
+        description="Ours to theirs, such as `user: household_id`. Events: user, item, time are "
+        "required; type, value, group are optional. Items: item and text are required."
+    )
+    time_unit: Literal["auto", "s", "ms", "us", "ns"] = Field(
+        default="auto",
+        description="Unit of numeric times since 1970; `auto` reads dates and ISO 8601 texts. "
+        "Times without a zone are UTC.",
+    )
+    separator: str = Field(default=",", min_length=1, max_length=1, description="Of CSV files.")
+
+
+class Data(_Section):
+    """Where events and items come from."""
+
+    source: Literal["groceries", "movielens-100k"] | None = Field(
+        default=None, description="A named source, read from its installed package."
+    )
+    events: Files | None = Field(default=None, description="Your own events.")
+    items: Files | None = Field(
+        default=None, description="Texts of your items: `text` may join columns, `title + genre`."
+    )
+    merge: bool = Field(
+        default=False,
+        description="Add up the values of rows with equal user, time, group, item and type.",
+    )
+    hash_users_with: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Name of the environment variable that holds a key: user ids are then kept as "
+        "keyed hashes (HMAC-SHA256, the first 32 hexadecimal digits).",
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Data:
+        if (self.source is None) == (self.events is None):
+            raise ValueError(
+                "name either a `source` or your own `events`, not both and not neither"
+            )
+        if self.source is not None and self.items is not None:
+            raise ValueError("a named `source` brings its own texts: remove `items`")
+        return self
+
+    @model_validator(mode="after")
+    def _columns_are_ours(self) -> Data:
+        if self.events is not None:
+            _check_columns("events", self.events, (USER, ITEM, TIME), EVENT_COLUMNS)
+        if self.items is not None:
+            _check_columns("items", self.items, (ITEM, TEXT), (ITEM, TEXT))
+            if self.items.time_unit != "auto":
+                raise ValueError("`items` have no times: remove `time_unit`")
+        return self
+
+
+def _check_columns(
+    place: str, files: Files, required: tuple[str, ...], known: tuple[str, ...]
+) -> None:
+    missing = [name for name in required if name not in files.columns]
+    unknown = [name for name in files.columns if name not in known]
+    if missing or unknown:
+        raise ValueError(
+            f"`{place}.columns` maps our names to yours: needs {', '.join(required)} and knows "
+            f"{', '.join(known)}; missing: {', '.join(missing) or 'none'}, "
+            f"unknown: {', '.join(unknown) or 'none'}"
+        )
+
+
+class Time(_Section):
+    """Where the blocks start: dates, or shares of the events."""
+
+    dates: dict[Literal["train", "select", "blend", "test", "end"], datetime] | None = None
+    quantiles: dict[Literal["select", "blend", "test"], float] | None = None
+
+    @field_validator("dates", mode="before")
+    @classmethod
+    def _dates_are_midnights(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {
+            name: datetime.combine(day, time())
+            if isinstance(day, date) and not isinstance(day, datetime)
+            else day
+            for name, day in value.items()
+        }
+
+    @model_validator(mode="after")
+    def _complete(self) -> Time:
+        if (self.dates is None) == (self.quantiles is None):
+            raise ValueError("give either `dates` or `quantiles`")
+        given = self.dates if self.dates is not None else self.quantiles
+        missing = {"select", "blend", "test"} - set(given or {})
+        if missing:
+            raise ValueError(f"missing the start of {', '.join(sorted(missing))}")
+        return self
+
+
+class Requests(_Section):
+    """What is asked at which moment."""
+
+    task: Literal["next_item", "binary"] = "next_item"
+    unit: Literal["group", "event"] = Field(
+        default="event", description="A request for each next group (basket) or each next event."
+    )
+    min_items: int = Field(
+        default=1, ge=1, description="Ask only for groups of at least so many items."
+    )
+    per_block: int = Field(
+        default=4000, ge=1, description="At most so many requests a block, sampled."
+    )
+    seed: int = 0
+    exclude_seen: bool = Field(
+        default=False, description="Items the user has had are never asked for."
+    )
+    positive_above: float | None = Field(
+        default=None, description="`binary`: an event whose value is above this is a yes."
+    )
+    metric: str = Field(
+        default="ndcg@10", description="The target metric of choices and ensembles."
+    )
+
+    @model_validator(mode="after")
+    def _binary_has_a_threshold(self) -> Requests:
+        if (self.task == "binary") != (self.positive_above is not None):
+            raise ValueError("`positive_above` belongs to `task: binary`, which needs it")
+        return self
+
+
+class Search(_Section):
+    """Sequence members over windows x sizes; `base` holds what they share."""
+
+    windows: tuple[Window, ...] = Field(min_length=1)
+    sizes: tuple[Size, ...] = Field(min_length=1)
+    base: SequenceRecipe = SequenceRecipe(kind="sequence")
+
+
+class Ensemble(_Section):
+    """How members are combined and compared."""
+
+    combiners: tuple[Literal["mean", "greedy"], ...] = Field(
+        default=("mean", "greedy"), min_length=1
+    )
+    normalize: Literal["zscore", "softmax", "rank"] = "zscore"
+    max_rounds: int = Field(
+        default=50, ge=1, description="Greedy selection stops after so many additions."
+    )
+    bootstrap: int = Field(
+        default=1000, ge=100, description="Resamples of users behind every interval."
+    )
+    seed: int = 0
+
+
+class Resources(_Section):
+    """What a run may use."""
+
+    workers: int = Field(default=1, ge=1, description="Ray Train workers of each trial.")
+    concurrent_trials: int = Field(default=0, ge=0, description="0: as many as the CPUs carry.")
+
+
+class Experiment(_Section):
+    """One experiment: events in, compared ensemble out."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    data: Data
+    time: Time
+    requests: Requests = Requests()
+    members: tuple[Recipe, ...] = ()
+    search: Search | None = None
+    refit: bool = Field(
+        default=False,
+        description="Also refit every member up to the start of `test`, and report both.",
+    )
+    ensemble: Ensemble = Ensemble()
+    resources: Resources = Resources()
+
+    @model_validator(mode="after")
+    def _has_members(self) -> Experiment:
+        if not self.members and self.search is None:
+            raise ValueError("nothing to fit: list `members`, or a `search`")
+        return self
+
+
+def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
+    """Read and check an experiment file.
+
+    Args:
+        path: the YAML file.
+        overrides: texts such as `requests.per_block=500`; the value is read as YAML.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, repeats a key, or holds a key or a value
+            that is not understood; every problem is listed with its place.
+    """
+    if not path.is_file():
+        raise ConfigError(
+            f"{path} does not exist: expected an experiment file, such as examples/groceries.yaml."
+        )
+    tree = _yaml(path.read_text(), str(path))
+    if not isinstance(tree, dict):
+        raise ConfigError(
+            f"{path}: expected keys and values at the top, got {type(tree).__name__}."
+        )
+    for override in overrides:
+        _apply(tree, override)
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, path)) from error
+
+
+def _yaml(text: str, place: str) -> Any:
+    try:
+        return YAML(typ="safe", pure=True).load(text)  # refuses duplicate keys
+    except YAMLError as error:
+        first = " ".join(str(error).split())
+        raise ConfigError(
+            f"{place} is not valid YAML: {first}. Correct the line it names."
+        ) from error
+
+
+def _apply(tree: dict[str, Any], override: str) -> None:
+    path, equals, value = override.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set expects key.path=value, got {override!r}.")
+    *parents, last = path.split(".")
+    node = tree
+    for name in parents:
+        node = node.setdefault(name, {})
+        if not isinstance(node, dict):
+            raise ConfigError(
+                f"--set {override}: {name!r} holds a value, not keys; check the path."
+            )
+    node[last] = _yaml(value, f"--set {override}")
+
+
+def _explain(error: ValidationError, path: Path) -> str:
+    lines = [f"{path}: {error.error_count()} problem(s):"]
+    for problem in error.errors(include_url=False):
+        place = ".".join(str(part) for part in problem["loc"]) or "(top)"
+        received = problem["input"] if problem["type"] != "extra_forbidden" else None
+        shown = (
+            ""
+            if received is None or isinstance(received, dict)
+            else f" (got {json.dumps(received, default=str)})"
+        )
+        text = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            text = (
+                "unknown key; remove it or correct its spelling (`penchant schema` lists all keys)"
+            )
+        lines.append(f"  {place}: {text}{shown}")
+    return "\n".join(lines)

@@ -1,0 +1,114 @@
+"""A run that is ready for its members: events, blocks and requests, on disk and open."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+
+from ruamel.yaml import YAML
+
+from penchant.platform.config import Experiment, load_experiment
+from penchant.platform.errors import ConfigError
+from penchant.platform.events import Catalog, EventLog, read_log_card
+from penchant.platform.ingest import ingest
+from penchant.platform.metrics import check_metric
+from penchant.platform.requests import Requests, block_requests, read_requests
+from penchant.platform.store import RunDirectory
+from penchant.platform.timeline import Block, Blocks, blocks_from_dates, blocks_from_quantiles
+
+__all__ = ["JUDGED_BLOCKS", "Prepared", "experiment_digest", "open_prepared", "prepare"]
+
+#: Blocks whose requests are asked; `train` is learned from, not asked.
+JUDGED_BLOCKS = (Block.SELECT, Block.BLEND, Block.TEST)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What every later step needs, opened when first used."""
+
+    run: RunDirectory
+    experiment: Experiment
+
+    @cached_property
+    def log(self) -> EventLog:
+        return EventLog.open(self.run.log)
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        return Catalog.open(self.run.log)
+
+    @cached_property
+    def blocks(self) -> Blocks:
+        time = self.experiment.time
+        if time.quantiles is not None:
+            return blocks_from_quantiles(
+                {str(k): v for k, v in time.quantiles.items()}, self.log.time_ms
+            )
+        card = read_log_card(self.run.log)
+        return blocks_from_dates(
+            {str(name): day for name, day in (time.dates or {}).items()},
+            card["first_ms"],
+            card["last_ms"],
+        )
+
+    @cached_property
+    def requests(self) -> Mapping[Block, Requests]:
+        return {block: read_requests(self.run.requests(block)) for block in JUDGED_BLOCKS}
+
+
+def experiment_digest(experiment: Experiment) -> str:
+    """Short hash of everything that shapes members and predictions.
+
+    How members are combined and which machines do the work may change within a run directory.
+    """
+    shaping = experiment.model_dump(
+        mode="json", exclude={"ensemble", "resources", "members", "search"}
+    )
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def prepare(
+    experiment: Experiment, run: RunDirectory, tell: Callable[[str], None] | None = None
+) -> Prepared:
+    """Ingest the events and draw the requests; what is there already and still fits is kept.
+
+    Raises:
+        ConfigError: the directory belongs to another experiment, or a setting does not fit.
+        DataError: the events are refused, or a block holds no request.
+    """
+    check_metric(experiment.requests.metric, experiment.requests.task)
+    run.begin(
+        {"experiment": experiment_digest(experiment), "penchant": metadata.version("penchant")}
+    )
+    _write_experiment(experiment, run)
+    card = ingest(experiment.data, run.log, run.quarantine, progress=tell)
+    prepared = Prepared(run=run, experiment=experiment)
+    if experiment.requests.unit == "group" and not card["has_groups"]:
+        raise ConfigError(
+            "requests.unit is `group`, but the events have no groups. Map a column to `group` in "
+            "data.events.columns (a basket or session id), or ask `unit: event`."
+        )
+    for block in JUDGED_BLOCKS:
+        path = run.requests(block)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        asked = block_requests(prepared.log, experiment.requests, prepared.blocks, block)
+        asked.write(path)
+    return prepared
+
+
+def open_prepared(run: RunDirectory) -> Prepared:
+    """A run that `prepare` made, in any process that sees its directory."""
+    run.manifest()
+    return Prepared(run=run, experiment=load_experiment(run.root / "experiment.yaml"))
+
+
+def _write_experiment(experiment: Experiment, run: RunDirectory) -> None:
+    tree = experiment.model_dump(mode="json", exclude_none=True)
+    partial = run.root / ".experiment.yaml"
+    with partial.open("w") as file:
+        YAML(typ="safe", pure=True).dump(tree, file)
+    partial.replace(run.root / "experiment.yaml")

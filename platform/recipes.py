@@ -1,0 +1,160 @@
+"""Recipes: everything that defines a member, as data that can be written, compared and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from penchant.platform.timeline import Window
+
+__all__ = [
+    "BoostedRecipe",
+    "ItemItemRecipe",
+    "PersonalRecipe",
+    "PopularityRecipe",
+    "Recipe",
+    "SequenceRecipe",
+    "Size",
+    "recipe_id",
+]
+
+
+class _Recipe(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str | None = Field(
+        default=None,
+        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
+        description="The member's id; by default it is derived from the recipe.",
+    )
+    window: Window = Field(default=Window(), description="How much history the member may see.")
+
+
+class PopularityRecipe(_Recipe):
+    """Items by how often all users chose them, in a window before the cut-off."""
+
+    kind: Literal["popularity"]
+
+
+class PersonalRecipe(_Recipe):
+    """The user's own items by decayed frequency; the population's share breaks ties."""
+
+    kind: Literal["personal"]
+    prior_weight: float = Field(
+        default=1.0, ge=0, description="Weight of the population's share against one own event."
+    )
+    min_group_items: int = Field(
+        default=1, ge=1, description="Count only groups (baskets) of at least this many items."
+    )
+
+
+class ItemItemRecipe(_Recipe):
+    """EASE (Steck 2019): a ridge regression of every item on all others."""
+
+    kind: Literal["item_item"]
+    regularization: float = Field(default=500.0, gt=0, description="Ridge penalty on the diagonal.")
+    half_life_events: float | None = Field(
+        default=None, gt=0, description="An event this many events ago counts half."
+    )
+
+
+class BoostedRecipe(_Recipe):
+    """Gradient-boosted trees over recency, frequency, interval and item features."""
+
+    kind: Literal["boosted"]
+    fit_requests: int = Field(default=9000, ge=10, description="Latest requests to learn from.")
+    trees: int = Field(default=200, ge=1)
+    learning_rate: float = Field(default=0.06, gt=0, le=1)
+    leaves: int = Field(default=63, ge=2)
+    popular_candidates: int = Field(
+        default=100, ge=1, description="Popular items ranked beside the user's own."
+    )
+    seed: int = 0
+
+
+class Size(BaseModel):
+    """How large a sequence model is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    dim: int = Field(default=64, ge=8, le=4096, description="Width of the hidden states.")
+    layers: int = Field(default=2, ge=1, le=64)
+    heads: int = Field(default=2, ge=1, le=64)
+
+    @model_validator(mode="after")
+    def _heads_divide_dim(self) -> Size:
+        if self.dim % self.heads:
+            raise ValueError(
+                f"dim must be a multiple of heads, got dim {self.dim} and heads {self.heads}"
+            )
+        return self
+
+    @property
+    def label(self) -> str:
+        return f"d{self.dim}x{self.layers}"
+
+
+class SequenceRecipe(_Recipe):
+    """A causal temporal transformer over the history, with a copy head."""
+
+    kind: Literal["sequence"]
+    size: Size = Size()
+    tokens: Literal["group", "event"] = Field(
+        default="group", description="One token a group (basket, session) or one an event."
+    )
+    max_tokens: int = Field(
+        default=64, ge=1, le=4096, description="Latest tokens that are attended to."
+    )
+    ids: bool = Field(default=True, description="Learn a vector an item.")
+    text: str | None = Field(
+        default=None, description="Language model for item vectors: alias, path or hub id."
+    )
+    copy_half_lives_days: tuple[float, ...] = Field(
+        default=(7.0, 45.0, math.inf),
+        description="Decays of the copy head; empty for no copy head.",
+    )
+    epochs: int = Field(default=6, ge=1)
+    patience: int = Field(
+        default=2, ge=1, description="Epochs without gain on `select` before stopping."
+    )
+    batch_tokens: int = Field(default=2048, ge=16, description="Tokens of a global batch.")
+    learning_rate: float = Field(default=3e-3, gt=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _has_item_vectors(self) -> SequenceRecipe:
+        if not self.ids and self.text is None:
+            raise ValueError(
+                "a sequence member needs item vectors: set `ids: true` or name a `text` model"
+            )
+        if any(not days > 0 for days in self.copy_half_lives_days):
+            raise ValueError(
+                f"copy_half_lives_days must be positive, got {self.copy_half_lives_days}"
+            )
+        return self
+
+
+Recipe = Annotated[
+    PopularityRecipe | PersonalRecipe | ItemItemRecipe | BoostedRecipe | SequenceRecipe,
+    Field(discriminator="kind"),
+]
+
+
+def recipe_id(recipe: Recipe) -> str:
+    """A readable id that is the same for equal recipes: kind, window, size, vectors, hash."""
+    if recipe.name is not None:
+        return recipe.name
+    text = json.dumps(recipe.model_dump(mode="json", exclude={"name"}), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+    what = ""
+    if isinstance(recipe, SequenceRecipe):
+        what = f"-{recipe.size.label}"
+        what += "-events" if recipe.tokens == "event" else ""
+        what += "" if recipe.text is None else "-text" if not recipe.ids else "-ids+text"
+    return f"{recipe.kind}-{recipe.window.label}{what}-{digest}"

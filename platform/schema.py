@@ -1,0 +1,27 @@
+"""Column names and types of an event log: the only place where they are spelt."""
+
+from __future__ import annotations
+
+import polars as pl
+
+__all__ = ["EVENT_COLUMNS", "GROUP", "ITEM", "LOG_SCHEMA", "TEXT", "TIME", "TYPE", "USER", "VALUE"]
+
+USER = "user"
+ITEM = "item"
+TIME = "time"
+TYPE = "type"
+VALUE = "value"
+GROUP = "group"
+TEXT = "text"
+
+#: What a source may map to; `user`, `item` and `time` are required.
+EVENT_COLUMNS = (USER, ITEM, TIME, TYPE, VALUE, GROUP)
+
+#: How an event is kept: 17 bytes, and 4 more where events come in groups (baskets, sessions).
+LOG_SCHEMA = {
+    ITEM: pl.Int32(),
+    TIME: pl.Int64(),  # milliseconds since 1970-01-01 UTC
+    TYPE: pl.Int8(),
+    VALUE: pl.Float32(),
+    GROUP: pl.Int32(),
+}

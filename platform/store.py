@@ -1,0 +1,170 @@
+"""The run directory: readable without us, and never half-written where it looks whole.
+
+experiment.yaml  manifest.json  log/  quarantine.parquet  requests/<block>.parquet
+members/<id>/  predictions/<block>/<id>.parquet  search/ledger.jsonl
+ensembles/<name>/  report/
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from penchant.platform.errors import ConfigError, DataError
+from penchant.platform.timeline import Block
+
+__all__ = ["RUN_VERSION", "RunDirectory", "write_json"]
+
+#: Version of the layout; another version is refused.
+RUN_VERSION = 1
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    partial.replace(path)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths of a run, and its predictions."""
+
+    root: Path
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine.parquet"
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / "search" / "ledger.jsonl"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report"
+
+    def requests(self, block: Block) -> Path:
+        return self.root / "requests" / f"{block}.parquet"
+
+    def member(self, member_id: str) -> Path:
+        return self.root / "members" / member_id
+
+    def ensemble(self, name: str) -> Path:
+        return self.root / "ensembles" / name
+
+    def predictions(self, block: Block, member_id: str) -> Path:
+        return self.root / "predictions" / block / f"{member_id}.parquet"
+
+    def begin(self, manifest: Mapping[str, Any]) -> None:
+        """Open the directory for a run: new, or one with the same manifest key.
+
+        Args:
+            manifest: must hold `experiment`, a digest of the resolved experiment. A directory that
+                was made by another experiment or another version is refused, never mixed.
+        """
+        path = self.root / "manifest.json"
+        if path.exists():
+            known = self.manifest()
+            if known["experiment"] != manifest["experiment"]:
+                raise ConfigError(
+                    f"{self.root} was made by another experiment (digest {known['experiment']}, "
+                    f"this one has {manifest['experiment']}). Choose another --out, or remove it."
+                )
+            return
+        if self.root.exists() and any(self.root.iterdir()):
+            raise ConfigError(
+                f"{self.root} exists and is no run directory: expected a manifest.json or an empty "
+                "directory. Choose another --out."
+            )
+        write_json(path, {"version": RUN_VERSION, **manifest})
+
+    def manifest(self) -> dict[str, Any]:
+        """The run's manifest.
+
+        Raises:
+            ConfigError: this is no run directory, or one of another version.
+        """
+        path = self.root / "manifest.json"
+        if not path.exists():
+            raise ConfigError(
+                f"{self.root} is no run directory: expected a manifest.json. "
+                "Make one with `penchant run EXPERIMENT.yaml`."
+            )
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        if manifest.get("version") != RUN_VERSION:
+            raise ConfigError(
+                f"{path} has version {manifest.get('version')!r}, expected {RUN_VERSION}. "
+                "Run the experiment again into a new directory."
+            )
+        return manifest
+
+    def write_predictions(
+        self,
+        block: Block,
+        member_id: str,
+        row: NDArray[np.int64],
+        scores: NDArray[np.float32],
+    ) -> None:
+        """Keep a member's scores of a block's requests.
+
+        Args:
+            row: the requests' ids, shape (R,).
+            scores: shape (R, C), C candidates each.
+        """
+        path = self.predictions(block, member_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        flat = pa.array(np.ascontiguousarray(scores, dtype=np.float32).reshape(-1))
+        lists = pa.FixedSizeListArray.from_arrays(flat, scores.shape[1])
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        pq.write_table(
+            pa.table({"row": row, "scores": lists}),
+            partial,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=False,
+        )
+        partial.replace(path)
+
+    def read_predictions(
+        self, block: Block, member_id: str, row: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """A member's scores, shape (R, C), checked to answer exactly these requests.
+
+        Raises:
+            DataError: the file is missing, torn, or answers other requests.
+        """
+        path = self.predictions(block, member_id)
+        try:
+            table = pq.read_table(path)
+        except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
+            raise DataError(
+                f"predictions of {member_id} on {block} cannot be read from {path}: {error}. "
+                "Run the experiment again: only what is missing is made anew."
+            ) from error
+        if not np.array_equal(table["row"].to_numpy(), row):
+            raise DataError(
+                f"{path} answers other requests than requests/{block}.parquet: expected the same "
+                f"{len(row)} in the same order. Remove the file and run the experiment again."
+            )
+        lists = table["scores"].combine_chunks()
+        width = lists.type.list_size
+        return np.asarray(lists.flatten().to_numpy()).reshape(len(row), width)
+
+    def has_member(self, member_id: str) -> bool:
+        """Whether the member was fitted and its scores on every later block are there."""
+        return (self.member(member_id) / "metrics.json").exists()
