@@ -1,0 +1,89 @@
+"""Fitting one member that needs no workers of its own: a Ray task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from penchant.platform.language_models import item_vectors
+from penchant.platform.prepared import open_prepared
+from penchant.platform.recipes import (
+    BoostedRecipe,
+    ItemItemRecipe,
+    PersonalRecipe,
+    PopularityRecipe,
+    Recipe,
+    recipe_id,
+)
+from penchant.platform.store import RunDirectory
+from penchant.platform.timeline import Block
+from penchant.trainers.boosted import BoostedMember, fit_boosted
+from penchant.trainers.item_item import ItemItemMember, fit_item_item
+from penchant.trainers.member import Member, Past, read_card
+from penchant.trainers.personal import PersonalMember, fit_personal
+from penchant.trainers.popularity import PopularityMember, fit_popularity
+from penchant.trainers.score import keep_member
+
+__all__ = ["encode_items", "fit_and_keep", "fit_baseline", "load_member"]
+
+
+def fit_baseline(recipe: Recipe, past: Past) -> Member:
+    """Fit any member but a sequence model, in this process."""
+    match recipe:
+        case PopularityRecipe():
+            return fit_popularity(recipe, past)
+        case PersonalRecipe():
+            return fit_personal(recipe, past)
+        case ItemItemRecipe():
+            return fit_item_item(recipe, past)
+        case BoostedRecipe():
+            return fit_boosted(recipe, past)
+    raise TypeError(f"{recipe.kind} members are trained by a worker group, not in one task")
+
+
+def load_member(directory: Path) -> Member:
+    """Any saved member."""
+    recipe, _ = read_card(directory)
+    match recipe:
+        case PopularityRecipe():
+            return PopularityMember.load(directory)
+        case PersonalRecipe():
+            return PersonalMember.load(directory)
+        case ItemItemRecipe():
+            return ItemItemMember.load(directory)
+        case BoostedRecipe():
+            return BoostedMember.load(directory)
+    from penchant.trainers.sequence import SequenceMember  # torch is needed for this kind alone
+
+    return SequenceMember.load(directory)
+
+
+def fit_and_keep(
+    root: str, recipe: dict[str, object], until_ms: int, suffix: str, blocks: Sequence[str]
+) -> float:
+    """Fit a recipe, score the blocks, keep both; returns seconds of fitting."""
+    prepared = open_prepared(RunDirectory(Path(root)))
+    checked: Recipe = TypeAdapter[Recipe](Recipe).validate_python(recipe)
+    spec = prepared.experiment.requests
+    began = time.perf_counter()
+    member = fit_baseline(checked, Past(log=prepared.log, spec=spec, until_ms=until_ms))
+    seconds = time.perf_counter() - began
+    keep_member(
+        prepared.run,
+        recipe_id(checked) + suffix,
+        member,
+        prepared.log,
+        {Block(block): prepared.requests[Block(block)] for block in blocks},
+        {"train_s": seconds, "history": []},
+        exclude_seen=spec.exclude_seen,
+    )
+    return seconds
+
+
+def encode_items(root: str, text: str) -> None:
+    """Make the item vectors of a language model once, for all workers to read."""
+    prepared = open_prepared(RunDirectory(Path(root)))
+    item_vectors(text, prepared.catalog.item_texts, prepared.run.log / "vectors")

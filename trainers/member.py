@@ -1,0 +1,116 @@
+"""What a member is: a recipe fitted up to a cut-off time, which scores requests.
+
+    fit(recipe, past) -> Member -> score(log, requests) -> (R, V)
+
+A member keeps everything it learned in itself and reads only the user's own visible history from
+the log, so that the log behind a request may be a year of events or the ten events of an HTTP body.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+from safetensors.numpy import load_file, save_file
+
+from penchant.platform import config
+from penchant.platform.errors import DataError
+from penchant.platform.events import EventLog
+from penchant.platform.recipes import Recipe
+from penchant.platform.requests import Requests
+
+__all__ = ["MEMBER_VERSION", "Member", "Past", "read_card", "read_tensors", "write_member"]
+
+#: Version of a member's files; another version is refused.
+MEMBER_VERSION = 1
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """Everything that a member may learn from: the events before `until_ms`, and what is asked."""
+
+    log: EventLog
+    spec: config.Requests
+    until_ms: int
+
+    def rows(self) -> NDArray[np.int64]:
+        """Log rows before the cut-off, in the log's order."""
+        return np.flatnonzero(self.log.time_ms < self.until_ms)
+
+
+class Member(Protocol):
+    """A fitted recipe."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the member was made from."""
+        ...
+
+    @property
+    def num_parameters(self) -> int:
+        """Numbers that were learned."""
+        ...
+
+    def score(self, log: EventLog, requests: Requests) -> NDArray[np.float32]:
+        """How inclined each user is to each candidate; larger is more.
+
+        Returns:
+            Shape (R, V) for `next_item`; (R, 1), a log-odds, for `binary`.
+        """
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write `member.json` and the learned numbers; `member.json` is written last."""
+        ...
+
+
+def write_member(
+    directory: Path, recipe: Recipe, state: Mapping[str, Any], tensors: Arrays
+) -> None:
+    """Write a member's files: safetensors and JSON, never a pickle."""
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file(
+        {name: np.ascontiguousarray(t) for name, t in tensors.items()},
+        directory / "model.safetensors",
+    )
+    card = {
+        "version": MEMBER_VERSION,
+        "recipe": recipe.model_dump(mode="json"),
+        "state": dict(state),
+    }
+    partial = directory / "member.json.partial"
+    partial.write_text(json.dumps(card, indent=1))
+    partial.replace(directory / "member.json")
+
+
+def read_card(directory: Path) -> tuple[Recipe, dict[str, Any]]:
+    """Recipe and state of a saved member.
+
+    Raises:
+        DataError: there is no finished member, or one of another version.
+    """
+    path = directory / "member.json"
+    if not path.exists():
+        raise DataError(f"{directory} holds no member: expected a member.json. Fit it again.")
+    card = json.loads(path.read_text())
+    if card.get("version") != MEMBER_VERSION:
+        raise DataError(
+            f"{path} has version {card.get('version')!r}, expected {MEMBER_VERSION}. "
+            "Fit the member again with this Penchant."
+        )
+    recipe: Recipe = TypeAdapter[Recipe](Recipe).validate_python(card["recipe"])
+    return recipe, card["state"]
+
+
+def read_tensors(directory: Path) -> dict[str, NDArray[Any]]:
+    """The learned numbers of a saved member."""
+    tensors: dict[str, NDArray[Any]] = load_file(directory / "model.safetensors")
+    return tensors

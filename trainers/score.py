@@ -1,0 +1,76 @@
+"""Scores of a member on a block's requests: measured, masked, kept.
+
+What is asked of every member alike is applied here, offline and online: items that the user has had
+are not asked for, when the experiment says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.platform.events import EventLog
+from penchant.platform.history import history_of, item_counts
+from penchant.platform.requests import Requests
+from penchant.platform.store import RunDirectory, write_json
+from penchant.platform.timeline import Block, Window
+from penchant.trainers.member import Member
+
+__all__ = ["keep_member", "masked_scores", "seen_items"]
+
+_TIMED = 50  # single requests whose median time is a member's cost
+
+
+def seen_items(log: EventLog, requests: Requests) -> NDArray[np.bool_]:
+    """Which items each user had before the request, shape (R, V)."""
+    counts = item_counts(log, history_of(log, requests, Window()), [])
+    seen = np.zeros((len(requests), log.num_items), dtype=bool)
+    seen[counts.request, counts.item] = True
+    return seen
+
+
+def masked_scores(
+    member: Member, log: EventLog, requests: Requests, *, exclude_seen: bool
+) -> NDArray[np.float32]:
+    """A member's scores; -inf at items that are not asked for. Shape (R, C)."""
+    scores = member.score(log, requests)
+    if exclude_seen and requests.candidate is None:
+        scores = np.where(seen_items(log, requests), np.float32(-np.inf), scores)
+    return scores
+
+
+def keep_member(
+    run: RunDirectory,
+    member_id: str,
+    member: Member,
+    log: EventLog,
+    requests: Mapping[Block, Requests],
+    facts: Mapping[str, object],
+    *,
+    exclude_seen: bool,
+) -> None:
+    """Save a member, its scores on every block, and last its facts: then it counts as done."""
+    member.save(run.member(member_id))
+    for block, asked in requests.items():
+        scores = masked_scores(member, log, asked, exclude_seen=exclude_seen)
+        run.write_predictions(block, member_id, asked.row, scores)
+    card = {
+        **facts,
+        "params": member.num_parameters,
+        "score_ms": _milliseconds(member, log, requests[Block.SELECT]),
+    }
+    write_json(run.member(member_id) / "metrics.json", card)
+
+
+def _milliseconds(member: Member, log: EventLog, requests: Requests) -> float:
+    """Median time of one request alone, as an endpoint would ask it."""
+    seconds = []
+    for at in range(min(_TIMED, len(requests))):
+        one = requests.take(np.array([at]))
+        began = time.perf_counter()
+        member.score(log, one)
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds) * 1000)

@@ -1,0 +1,177 @@
+"""Training of one sequence member inside a worker group: epochs, early stopping, checkpoints.
+
+Losses are sums over requests divided by the number of requests of the *global* batch, so that the
+curve does not depend on how many workers share the work.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+
+from penchant.platform.metrics import ranking_metrics, target_ranks
+from penchant.platform.recipes import SequenceRecipe
+from penchant.platform.requests import Requests
+from penchant.trainers.engine import learning_rate, load_checkpoint, save_checkpoint, start_engine
+from penchant.trainers.member import Past
+from penchant.trainers.network import SequenceNetwork, basket_loss
+from penchant.trainers.plan import TrainingPlan
+from penchant.trainers.sequence import SequenceMember, score_network
+
+__all__ = ["Epoch", "Group", "train_sequence"]
+
+#: Requests of `select` that judge an epoch; the standard error of a loss is then about 1%.
+_JUDGED = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """This worker's place among the workers."""
+
+    rank: int
+    workers: int
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over all workers."""
+        if self.workers > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What an epoch did, as it stands in history.jsonl."""
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    select_loss: float
+    select_metric: float  # NDCG@10 on the judged requests
+    seconds: float
+    events_per_s: float
+
+
+@dataclass
+class _Course:
+    """Where training stands."""
+
+    next_epoch: int = 0
+    step: int = 0
+    best_loss: float = float("inf")
+    best_epoch: int = -1
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+
+def train_sequence(
+    recipe: SequenceRecipe,
+    past: Past,
+    select: Requests,
+    text: torch.Tensor | None,
+    group: Group,
+    report: Callable[[Epoch, Path | None], None],
+    resume: Path | None = None,
+) -> tuple[SequenceMember, list[dict[str, Any]]]:
+    """Train until `epochs` are done or `select` has not improved for `patience` epochs.
+
+    Args:
+        text: frozen item vectors, shape (V, width), when the recipe names a language model.
+        report: called by every worker after every epoch; rank 0 passes a checkpoint directory.
+        resume: checkpoint to go on from.
+
+    Returns:
+        The member with the best weights on `select`, and the history of epochs.
+    """
+    torch.manual_seed(recipe.seed)
+    plan = TrainingPlan(recipe, past)
+    engine = start_engine(SequenceNetwork(recipe, past.log.num_items, text), recipe)
+    course, best = _Course(), dict[str, torch.Tensor]()
+    if resume is not None:
+        best, progress = load_checkpoint(engine, resume)
+        course = _Course(**progress["course"])
+    judged = _judged(select)
+    while course.next_epoch < recipe.epochs:
+        began = time.perf_counter()
+        train_loss, events = _train_epoch(engine, recipe, plan, course, group)
+        seconds = time.perf_counter() - began
+        loss, metric = _judge(engine.module, recipe, past, judged, group)
+        epoch = Epoch(
+            epoch=course.next_epoch,
+            epochs=recipe.epochs,
+            train_loss=train_loss,
+            select_loss=loss,
+            select_metric=metric,
+            seconds=seconds,
+            events_per_s=events / seconds,
+        )
+        course.epochs.append(vars(epoch))
+        if loss < course.best_loss:
+            course.best_loss, course.best_epoch = loss, course.next_epoch
+            best = {name: t.clone() for name, t in engine.module.state_dict().items()}
+        course.next_epoch += 1
+        with tempfile.TemporaryDirectory() as partial:
+            checkpoint = None
+            if group.rank == 0:
+                checkpoint = Path(partial)
+                progress = {"course": vars(course)}
+                save_checkpoint(engine, best, progress, checkpoint)
+            report(epoch, checkpoint)
+        if course.next_epoch - 1 - course.best_epoch >= recipe.patience:
+            break
+    engine.module.load_state_dict(best)
+    return SequenceMember(recipe=recipe, network=engine.module), course.epochs
+
+
+def _train_epoch(
+    engine: Any, recipe: SequenceRecipe, plan: TrainingPlan, course: _Course, group: Group
+) -> tuple[float, int]:
+    """One pass; returns the mean loss over steps and the events read, over all workers."""
+    epoch = course.next_epoch
+    pieces, batches = plan.pieces(epoch), plan.batches(epoch)
+    total_steps = len(batches) * recipe.epochs
+    losses, events = torch.zeros(len(batches)), 0
+    engine.train()
+    for at, chosen in enumerate(batches):
+        step = plan.step(pieces, chosen, epoch, group.rank, group.workers)
+        for settings in engine.optimizer.param_groups:
+            settings["lr"] = learning_rate(recipe, course.step, total_steps)
+        logits = engine(step.batch)
+        loss = basket_loss(logits, step.target, step.target_request).sum() / step.global_requests
+        engine.backward(loss * group.workers)  # DeepSpeed takes the mean over workers
+        engine.step()
+        losses[at] = loss.detach()
+        events += step.events
+        course.step += 1
+    counted = group.total(torch.tensor([float(events)], dtype=torch.float64))
+    return float(group.total(losses).mean()), int(counted.item())
+
+
+def _judged(select: Requests) -> Requests:
+    """An even sample of `select`."""
+    step = max(len(select) // _JUDGED, 1)
+    return select.take(np.arange(0, len(select), step)[:_JUDGED])
+
+
+def _judge(
+    network: SequenceNetwork, recipe: SequenceRecipe, past: Past, judged: Requests, group: Group
+) -> tuple[float, float]:
+    """Loss and NDCG@10 on the judged requests, shared among the workers."""
+    mine = judged.take(np.arange(group.rank, len(judged), group.workers))
+    sums = torch.zeros(3, dtype=torch.float64)
+    if len(mine):
+        scores = score_network(network, recipe, past.log, mine)
+        counts = np.diff(mine.target_offsets)
+        request = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
+        target = torch.from_numpy(mine.target.astype(np.int64))
+        losses = basket_loss(torch.from_numpy(scores), target, request)
+        ndcg = ranking_metrics(target_ranks(scores, mine), mine)["ndcg@10"]
+        sums = torch.tensor([float(losses.sum()), float(ndcg.sum()), len(mine)]).double()
+    loss, metric, number = group.total(sums).tolist()
+    return loss / number, metric / number

@@ -1,0 +1,113 @@
+"""What each Ray Train worker runs: the recipes of one group, one after the other.
+
+Starting a worker group costs ten times what an epoch of a small model costs, so recipes with the
+same window share one. Members that are done already are passed over; the one in the middle of its
+training goes on from the group's last checkpoint.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter
+
+from penchant.platform.language_models import item_vectors
+from penchant.platform.prepared import Prepared, open_prepared
+from penchant.platform.recipes import SequenceRecipe, recipe_id
+from penchant.platform.store import RunDirectory
+from penchant.platform.timeline import Block
+from penchant.trainers.member import Past
+from penchant.trainers.score import keep_member
+from penchant.trainers.training import Epoch, Group, train_sequence
+
+__all__ = ["train_group"]
+
+
+def train_group(task: dict[str, Any]) -> None:
+    """Train, score and keep every recipe of `task`.
+
+    Args:
+        task: `run` (its directory), `recipes` (as JSON), `until_ms`, `suffix` of the members' ids,
+            and `blocks` to score.
+    """
+    import ray.train
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    context = ray.train.get_context()
+    group = Group(rank=context.get_world_rank(), workers=context.get_world_size())
+    prepared = open_prepared(RunDirectory(Path(task["run"])))
+    recipes = TypeAdapter(list[SequenceRecipe]).validate_python(task["recipes"])
+    done = [prepared.run.has_member(recipe_id(r) + task["suffix"]) for r in recipes]
+    for recipe, is_done in zip(recipes, done, strict=True):
+        if not is_done:
+            _train_one(prepared, recipe, task, group)
+
+
+def _train_one(
+    prepared: Prepared, recipe: SequenceRecipe, task: dict[str, Any], group: Group
+) -> None:
+    import ray.train
+
+    member_id = recipe_id(recipe) + task["suffix"]
+    blocks = [Block(name) for name in task["blocks"]]
+    spec = prepared.experiment.requests
+    past = Past(log=prepared.log, spec=spec, until_ms=task["until_ms"])
+    began = time.perf_counter()
+
+    def report(epoch: Epoch, checkpoint: Path | None) -> None:
+        metrics = {"member": member_id, "state": "epoch", **vars(epoch)}
+        kept = None
+        if checkpoint is not None:
+            (checkpoint / "member").write_text(member_id)
+            kept = ray.train.Checkpoint.from_directory(checkpoint)
+        ray.train.report(metrics, checkpoint=kept)
+
+    select, text = prepared.requests[Block.SELECT], _text(prepared, recipe)
+    with _checkpoint_of(member_id, group) as resume:
+        member, history = train_sequence(recipe, past, select, text, group, report, resume)
+    if group.rank == 0:
+        facts = {
+            "train_s": time.perf_counter() - began,
+            "history": history,
+            "workers": group.workers,
+        }
+        asked = {block: prepared.requests[block] for block in blocks}
+        keep_member(
+            prepared.run,
+            member_id,
+            member,
+            prepared.log,
+            asked,
+            facts,
+            exclude_seen=spec.exclude_seen,
+        )
+    ray.train.report({"member": member_id, "state": "done", "seconds": time.perf_counter() - began})
+
+
+@contextmanager
+def _checkpoint_of(member_id: str, group: Group) -> Iterator[Path | None]:
+    """The group's last checkpoint, if it is this member's."""
+    import ray.train
+
+    latest = ray.train.get_checkpoint()
+    if latest is None:
+        yield None
+        return
+    with latest.as_directory() as directory:
+        path = Path(directory)
+        yield path if (path / "member").read_text() == member_id else None
+        if group.workers > 1:
+            torch.distributed.barrier()  # nobody deletes what another still reads
+
+
+def _text(prepared: Prepared, recipe: SequenceRecipe) -> torch.Tensor | None:
+    if recipe.text is None:
+        return None
+    cache = prepared.run.log / "vectors"
+    return torch.from_numpy(item_vectors(recipe.text, prepared.catalog.item_texts, cache))
