@@ -1,0 +1,161 @@
+"""The ensemble artefact: members, weights and catalogue in one directory that Serve can load.
+
+    ensembles/<name>/ensemble.json  items.arrow  members/<id>/...
+
+It holds copies of its members, so that it loads without the run directory's other parts, and the
+SHA-256 of every file, which is checked before anything is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.ensembles.normalize import Normalization, normalize
+from penchant.platform import config
+from penchant.platform.errors import DataError
+from penchant.platform.events import Catalog, EventLog
+from penchant.platform.requests import Requests
+from penchant.platform.store import RunDirectory, write_json
+from penchant.trainers.fit import load_member
+from penchant.trainers.member import Member
+from penchant.trainers.score import masked_scores
+
+__all__ = [
+    "ENSEMBLE_VERSION",
+    "Ensemble",
+    "combine",
+    "load_ensemble",
+    "read_ensemble_card",
+    "save_ensemble",
+]
+
+#: Version of the artefact; another version is refused.
+ENSEMBLE_VERSION = 1
+
+
+def combine(
+    scores: Sequence[NDArray[np.float32]], weights: Sequence[float], how: Normalization
+) -> NDArray[np.float32]:
+    """Weighted sum of normalised scores, shape (R, C); a single member passes unchanged."""
+    if len(scores) == 1:
+        return scores[0]
+    total = np.zeros(scores[0].shape, dtype=np.float32)
+    for part, weight in zip(scores, weights, strict=True):
+        total += np.float32(weight) * normalize(part, how)
+    return total
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Members with their weights, ready to score."""
+
+    name: str
+    members: Mapping[str, Member]
+    weights: Mapping[str, float]
+    normalization: Normalization
+    requests: config.Requests
+    item_ids: list[str]
+    card: dict[str, Any]  # metrics, data window, versions: what `/v1/ensemble` would show
+
+    def member_scores(
+        self, member_id: str, log: EventLog, requests: Requests
+    ) -> NDArray[np.float32]:
+        """One member's scores as they stand in the prediction store, shape (R, C)."""
+        excluded = self.requests.exclude_seen
+        return masked_scores(self.members[member_id], log, requests, exclude_seen=excluded)
+
+    def combine(self, scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Scores of the members that answered, weighted; shape (R, C)."""
+        chosen = [name for name in self.weights if name in scores]
+        parts = [scores[name] for name in chosen]
+        return combine(parts, [self.weights[name] for name in chosen], self.normalization)
+
+    def score(self, log: EventLog, requests: Requests) -> NDArray[np.float32]:
+        """The ensemble's scores, shape (R, C)."""
+        return self.combine({m: self.member_scores(m, log, requests) for m in self.weights})
+
+
+def save_ensemble(
+    run: RunDirectory,
+    name: str,
+    weights: Mapping[str, float],
+    normalization: Normalization,
+    requests: config.Requests,
+    facts: Mapping[str, Any],
+) -> Path:
+    """Copy the members into an artefact; `ensemble.json` is written last."""
+    directory = run.ensemble(name)
+    shutil.rmtree(directory, ignore_errors=True)
+    for member_id in weights:
+        shutil.copytree(run.member(member_id), directory / "members" / member_id)
+    shutil.copy(run.log / "items.arrow", directory / "items.arrow")
+    shutil.copy(run.log / "log.json", directory / "log.json")
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    card = {
+        "version": ENSEMBLE_VERSION,
+        "name": name,
+        "weights": dict(weights),
+        "normalization": normalization,
+        "requests": requests.model_dump(mode="json"),
+        "sha256": {str(path.relative_to(directory)): _digest(path) for path in files},
+        **facts,
+    }
+    write_json(directory / "ensemble.json", card)
+    return directory
+
+
+def read_ensemble_card(directory: Path) -> dict[str, Any]:
+    """The artefact's card, with every file checked against its hash.
+
+    Raises:
+        DataError: the artefact is missing, of another version, or not as it was written.
+    """
+    path = directory / "ensemble.json"
+    if not path.exists():
+        raise DataError(
+            f"{directory} holds no ensemble: expected an ensemble.json, which is written last. "
+            "Make one with `penchant run EXPERIMENT.yaml`."
+        )
+    card: dict[str, Any] = json.loads(path.read_text())
+    if card.get("version") != ENSEMBLE_VERSION:
+        raise DataError(
+            f"{path} has version {card.get('version')!r}, expected {ENSEMBLE_VERSION}. "
+            "Run `penchant ensemble compare` again with this Penchant."
+        )
+    for name, digest in card["sha256"].items():
+        file = directory / name
+        if not file.is_file() or _digest(file) != digest:
+            raise DataError(
+                f"{file} is missing or is not the file that was saved (expected SHA-256 "
+                f"{digest[:12]}...). Run `penchant ensemble compare` to save the ensemble again."
+            )
+    return card
+
+
+def load_ensemble(directory: Path, only: Sequence[str] | None = None) -> Ensemble:
+    """Load an artefact, or only some of its members, after checking every file's hash."""
+    card = read_ensemble_card(directory)
+    chosen = list(card["weights"]) if only is None else list(only)
+    return Ensemble(
+        name=card["name"],
+        members={m: load_member(directory / "members" / m) for m in chosen},
+        weights=card["weights"],
+        normalization=card["normalization"],
+        requests=config.Requests.model_validate(card["requests"]),
+        item_ids=Catalog.open(directory).item_ids,
+        card=card,
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

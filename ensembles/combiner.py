@@ -1,0 +1,58 @@
+"""What a combiner is: predictions on `blend` in, a weight for each member out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.ensembles.predictions import Blend, Predictions
+from penchant.platform.binary import auc, binary_per_request
+from penchant.platform.metrics import LOWER_IS_BETTER, quick_metric
+from penchant.platform.requests import Requests
+from penchant.platform.timeline import Block
+
+__all__ = ["Combiner", "quality", "refuse_other_blocks"]
+
+
+class Combiner(Protocol):
+    """Learns weights; members that get none are left out. Weights are positive and sum to 1."""
+
+    @property
+    def name(self) -> str:
+        """The combiner's name in reports."""
+        ...
+
+    def fit(self, predictions: Predictions[Blend], metric: str) -> Mapping[str, float]:
+        """Weights from scores that were made comparable before.
+
+        Args:
+            predictions: normalised scores on `blend`.
+            metric: what to be good at.
+        """
+        ...
+
+
+def refuse_other_blocks(predictions: Predictions[Blend]) -> None:
+    """Blocks keep to their job: ensembles are fitted on `blend` alone.
+
+    Raises:
+        TypeError: the predictions are of another block.
+    """
+    if predictions.block is not Block.BLEND:
+        raise TypeError(
+            f"an ensemble is fitted on predictions of `blend`, got those of `{predictions.block}`: "
+            "`select` has picked the members and `test` is read once"
+        )
+
+
+def quality(scores: NDArray[np.float32], requests: Requests, metric: str) -> float:
+    """One figure for scores of shape (R, C), larger is better also for losses."""
+    if requests.label is None:
+        return quick_metric(scores, requests, metric)
+    if metric == "auc":
+        return auc(scores[:, 0], requests.label)
+    value = float(binary_per_request(scores[:, 0], requests.label)[metric].mean())
+    return -value if metric in LOWER_IS_BETTER else value

@@ -1,0 +1,104 @@
+"""A whole experiment, in order: prepare, fit, compare, refit when asked, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from penchant.ensembles.compare import Comparison, compare, judge_block
+from penchant.ensembles.report import write_report
+from penchant.ensembles.summary import build_report, save_artefacts
+from penchant.platform.cluster import start_ray
+from penchant.platform.config import Experiment
+from penchant.platform.errors import ConfigError
+from penchant.platform.intervals import Interval
+from penchant.platform.prepared import Prepared, open_prepared, prepare
+from penchant.platform.progress import Progress
+from penchant.platform.recipes import recipe_id
+from penchant.platform.store import RunDirectory
+from penchant.platform.timeline import Block
+from penchant.trainers.refit import REFIT, refit_recipes
+from penchant.trainers.search import experiment_recipes, fit_members
+
+__all__ = ["compare_again", "run_experiment"]
+
+
+class _Stages:
+    """Seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - began
+
+
+def run_experiment(
+    experiment: Experiment, directory: Path, progress: Progress, address: str | None = None
+) -> dict[str, Any]:
+    """Everything an experiment file says; returns the report.
+
+    Args:
+        directory: the run directory; what is finished there is not done again.
+        address: of a Ray cluster that sees the directory, or None for a private Ray.
+    """
+    stages = _Stages()
+    recipes = experiment_recipes(experiment)
+    with stages.stage("prepare"):
+        prepared = prepare(experiment, RunDirectory(directory), progress.say)
+    refits = []
+    with start_ray(address=address):
+        with stages.stage("members"):
+            fit_members(prepared, recipes, progress, until_ms=prepared.blocks.select_ms)
+        if experiment.refit:
+            with stages.stage("refit"):
+                refits = refit_recipes(prepared.run, recipes)
+                fit_members(
+                    prepared,
+                    refits,
+                    progress,
+                    until_ms=prepared.blocks.test_ms,
+                    suffix=REFIT,
+                    blocks=(Block.SELECT, Block.TEST),
+                )
+    member_ids = [recipe_id(recipe) for recipe in recipes]
+    refit_ids = [recipe_id(recipe) + REFIT for recipe in refits]
+    return _finish(prepared, member_ids, refit_ids, progress, stages)
+
+
+def compare_again(directory: Path, progress: Progress) -> dict[str, Any]:
+    """Compare the members that are in the store, without fitting anything; returns the report."""
+    prepared = open_prepared(RunDirectory(directory))
+    made = sorted(path.parent.name for path in (directory / "members").glob("*/metrics.json"))
+    members = [name for name in made if not name.endswith(REFIT)]
+    if not members:
+        raise ConfigError(
+            f"{directory} holds no finished member: expected at least one under members/. "
+            "Run the experiment first."
+        )
+    refits = [name for name in made if name.endswith(REFIT)]
+    return _finish(prepared, members, refits, progress, _Stages())
+
+
+def _finish(
+    prepared: Prepared,
+    member_ids: list[str],
+    refit_ids: list[str],
+    progress: Progress,
+    stages: _Stages,
+) -> dict[str, Any]:
+    with stages.stage("compare"):
+        progress.say(f"comparing {len(member_ids)} members and their combinations")
+        comparison: Comparison = compare(prepared, member_ids, progress.say)
+        refitted: dict[str, dict[str, Interval]] = judge_block(prepared, Block.TEST, refit_ids)
+        save_artefacts(prepared, comparison)
+    report = build_report(prepared, comparison, refitted, stages.seconds)
+    page = write_report(report, prepared.run.report)
+    progress.say(f"report: {page}")
+    return report

@@ -1,0 +1,200 @@
+"""How the report's charts look: Vega-Lite specifications from plain rows.
+
+Every plot is fluid (`width: container`); names stand above their interval, not beside it, so that
+long member ids stay readable on a phone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+
+from penchant.platform.intervals import Interval
+
+__all__ = ["CONFIG", "ForestRow", "curve", "forest", "heat_map", "weeks"]
+
+_INK, _MUTED, _LINE = "#1c2430", "#5a6472", "#d5d9df"
+_ACCENT, _BAD, _SLATE = "#0a6c74", "#a8431f", "#6b7686"
+_TONES = {"gain": _ACCENT, "loss": _BAD, "open": _SLATE}
+_BLOCKS = {
+    "train": "#c3c9d2",
+    "select": "#8fb8bb",
+    "blend": "#3f9097",
+    "test": "#0a4f55",
+    "after": "#e6cdb4",
+}
+
+#: Looks shared by all charts; the page hands them to the renderer once.
+CONFIG: dict[str, Any] = {
+    "font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",
+    "background": "transparent",
+    "padding": {"left": 0, "right": 4, "top": 4, "bottom": 4},
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": _MUTED,
+        "titleColor": _MUTED,
+        "labelFontSize": 11,
+        "titleFontSize": 11,
+        "titleFontWeight": "normal",
+        "gridColor": "#e9ebee",
+        "domainColor": _LINE,
+        "tickColor": _LINE,
+    },
+    "legend": {"labelColor": _INK, "labelFontSize": 12},
+    "text": {"color": _INK, "fontSize": 12},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForestRow:
+    """One line of a forest plot."""
+
+    name: str
+    text: str  # stands at the right end
+    tone: str  # gain, loss or open
+    value: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """The plot's data row."""
+        shown = {"name": self.name, "text": self.text, "tone": self.tone}
+        return shown | {name: getattr(self.value, name) for name in ("mean", "low", "high")}
+
+
+def forest(rows: Sequence[ForestRow], reference: float | None, title: str) -> dict[str, Any]:
+    """Intervals one below the other, with a dashed vertical line at the reference."""
+    base = _over([row.to_json() for row in rows]).encode(
+        y=alt.Y("name:N", sort=None, axis=None),
+        color=alt.Color(
+            "tone:N",
+            scale=alt.Scale(domain=list(_TONES), range=list(_TONES.values())),
+            legend=None,
+        ),
+        tooltip=["name:N", "mean:Q", "low:Q", "high:Q"],
+    )
+    x = alt.X(
+        "low:Q",
+        title=title,
+        scale=alt.Scale(zero=False, nice=True, range=[0, {"expr": "width - 60"}]),
+        axis=alt.Axis(tickCount=5, format="~g"),
+    )
+    names = base.encode(x=alt.value(0), text="name:N", color=alt.value(_INK))
+    texts = base.encode(x=alt.value("width"), text="text:N", color=alt.value(_MUTED))
+    layers = [
+        base.mark_rule(strokeWidth=2.5, yOffset=7).encode(x=x, x2="high:Q"),
+        base.mark_point(filled=True, size=64, opacity=1, yOffset=7).encode(x="mean:Q"),
+        names.mark_text(align="left", dy=-8),
+        texts.mark_text(align="right", dy=-8, fontSize=11),
+    ]
+    if reference is not None:
+        line = _over([{"at": reference}]).encode(x="at:Q")
+        layers.insert(0, line.mark_rule(color=_INK, strokeDash=[3, 3], opacity=0.55))
+    return _spec(*layers, height=38 * len(rows))
+
+
+def heat_map(
+    rows: list[dict[str, Any]], windows: list[str], sizes: list[str], *, low_is_good: bool
+) -> dict[str, Any]:
+    """Cells of `window`, `size` and `value`, darker where better, with their numbers."""
+    values = [row["value"] for row in rows]
+    low, high = min(values), max(values)
+    spare = 0.0 if high > low else 0.5  # all cells equal: one colour in the middle of the scale
+    base = _over(rows).encode(
+        x=alt.X(
+            "size:N",
+            sort=sizes,
+            title=None,
+            axis=alt.Axis(orient="top", labelAngle=0, ticks=False, domain=False),
+        ),
+        y=alt.Y(
+            "window:N",
+            sort=windows,
+            title=None,
+            axis=alt.Axis(ticks=False, domain=False),
+        ),
+    )
+    colors = alt.Scale(
+        domain=[low - spare, high + spare],
+        range=["#e6f0f0", "#0a5c63"][:: -1 if low_is_good else 1],
+        interpolate="lab",
+    )
+    cells = base.mark_rect(stroke="white", strokeWidth=3).encode(
+        color=alt.Color("value:Q", scale=colors, legend=None),
+        tooltip=["window:N", "size:N", alt.Tooltip("value:Q", format=".4f")],
+    )
+    dark = f"datum.value {'<' if low_is_good else '>'} {(low + high) / 2}"
+    numbers = base.mark_text(fontSize=13).encode(
+        text=alt.Text("value:Q", format=".4f"),
+        color=alt.condition(dark, alt.value("white"), alt.value(_INK)),
+    )
+    return _spec(cells, numbers, height=46 * len(windows))
+
+
+def curve(
+    rows: list[dict[str, Any]], marked: dict[str, Any] | None, span: tuple[float, float]
+) -> dict[str, Any]:
+    """Lines of `loss` by `epoch`, one each `block`, with a ring around the marked row."""
+    epochs = alt.Axis(tickMinStep=1, format="d", grid=False, labelFlush=False)
+    base = _over(rows).encode(
+        x=alt.X("epoch:Q", title="epoch", axis=epochs),
+        y=alt.Y(
+            "loss:Q",
+            title=None,
+            scale=alt.Scale(domain=list(span), zero=False, nice=True),
+            axis=alt.Axis(tickCount=4),
+        ),
+        color=alt.Color(
+            "block:N",
+            scale=alt.Scale(domain=["train", "select"], range=["#8a94a3", _ACCENT]),
+            legend=None,
+        ),
+        tooltip=["epoch:Q", "block:N", alt.Tooltip("loss:Q", format=".4f")],
+    )
+    layers = [base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=20))]
+    if marked is not None:
+        ring = _over([marked]).encode(x="epoch:Q", y="loss:Q")
+        layers.append(ring.mark_point(size=110, color=_ACCENT, opacity=1))
+    return _spec(*layers, height=130)
+
+
+def weeks(rows: list[dict[str, Any]], borders: list[dict[str, Any]]) -> dict[str, Any]:
+    """Bars of `events` from `start` to `end` by `block`, with lines `at` the blocks' borders.
+
+    Times are milliseconds since 1970; the axis is in UTC, wherever the reader is.
+    """
+    blocks = [name for name in _BLOCKS if any(row["block"] == name for row in rows)]
+    scale = alt.Scale(type="utc")
+    bars = _over(rows).encode(
+        x=alt.X("start:T", scale=scale, title=None, axis=alt.Axis(grid=False, tickCount=6)),
+        x2="end:T",
+        y=alt.Y("events:Q", title="events a week", axis=alt.Axis(tickCount=4, format=",.0f")),
+        y2=alt.datum(0),
+        color=alt.Color(
+            "block:N",
+            scale=alt.Scale(domain=blocks, range=[_BLOCKS[name] for name in blocks]),
+            legend=alt.Legend(orient="top", title=None, symbolType="square"),
+        ),
+        tooltip=[
+            alt.Tooltip("start:T", format="%d %b %Y", title="week of"),
+            alt.Tooltip("events:Q", format=","),
+            "block:N",
+        ],
+    )
+    lines = _over(borders).encode(x=alt.X("at:T", scale=scale))
+    layers = [bars.mark_rect(stroke="white", strokeWidth=0.5)]
+    if borders:
+        layers.append(lines.mark_rule(color=_INK, strokeWidth=1))
+    return _spec(*layers, height=200)
+
+
+def _over(values: list[dict[str, Any]]) -> alt.Chart:
+    return alt.Chart(alt.InlineData(values=values))
+
+
+def _spec(*layers: alt.Chart, height: int) -> dict[str, Any]:
+    chart = alt.layer(*layers).properties(width="container", height=height)
+    spec: dict[str, Any] = chart.to_dict()
+    spec.pop("config", None)  # altair's default looks; ours are in CONFIG
+    return spec

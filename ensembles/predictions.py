@@ -1,0 +1,63 @@
+"""Predictions of members on one block, and whose job that block is.
+
+`Predictions` carries its block in its type. A combiner takes `Predictions[Blend]`, so a program
+that fits an ensemble on the block that picked its members does not pass the type checker, and is
+refused when it runs all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.ensembles.normalize import Normalization, normalize
+from penchant.platform.prepared import Prepared
+from penchant.platform.requests import Requests
+from penchant.platform.timeline import Block
+
+__all__ = ["Blend", "Predictions", "Select", "Test", "read_predictions"]
+
+Select = Literal[Block.SELECT]
+Blend = Literal[Block.BLEND]
+Test = Literal[Block.TEST]
+B = TypeVar("B", bound=Block)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictions(Generic[B]):
+    """Scores of M members on the R requests of a block, C candidates each."""
+
+    block: B
+    requests: Requests
+    scores: Mapping[str, NDArray[np.float32]]  # member id -> (R, C)
+
+    def take(self, chosen: NDArray[np.int64]) -> Predictions[B]:
+        """The requests at these positions."""
+        return Predictions(
+            block=self.block,
+            requests=self.requests.take(chosen),
+            scores={name: scores[chosen] for name, scores in self.scores.items()},
+        )
+
+    def normalized(self, how: Normalization) -> Predictions[B]:
+        """Every member's scores made comparable."""
+        scores = {name: normalize(part, how) for name, part in self.scores.items()}
+        return Predictions(block=self.block, requests=self.requests, scores=scores)
+
+
+def read_predictions(prepared: Prepared, block: B, member_ids: list[str]) -> Predictions[B]:
+    """Scores of these members from the store.
+
+    Raises:
+        DataError: a member's scores are missing or torn; it is named, never guessed.
+    """
+    requests = prepared.requests[cast(Block, block)]
+    scores = {
+        name: prepared.run.read_predictions(cast(Block, block), name, requests.row)
+        for name in member_ids
+    }
+    return Predictions(block=block, requests=requests, scores=scores)

@@ -1,0 +1,172 @@
+"""report.json: the public record of a run, put together from the store and the comparison."""
+
+from __future__ import annotations
+
+import json
+import platform as system
+import resource
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import Any
+
+from penchant.ensembles.artefact import save_ensemble
+from penchant.ensembles.compare import Comparison
+from penchant.ensembles.figures import evidence
+from penchant.platform.cluster import cpu_budget
+from penchant.platform.describe import describe
+from penchant.platform.events import read_log_card
+from penchant.platform.intervals import Interval
+from penchant.platform.prepared import Prepared
+from penchant.trainers.member import read_card
+
+__all__ = ["SINGLE", "build_report", "save_artefacts"]
+
+#: Name of the artefact that holds the best single member alone.
+SINGLE = "single"
+_VERSIONS = ("penchant", "ray", "deepspeed", "torch", "polars", "lightgbm", "numpy")
+
+
+def build_report(
+    prepared: Prepared,
+    comparison: Comparison,
+    refitted: Mapping[str, Mapping[str, Interval]],
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """The report as `docs/report.schema.json` describes it.
+
+    Args:
+        refitted: test metrics of members that were refitted, by the id of the refit.
+        seconds: time of each stage of the run.
+    """
+    experiment, requests = prepared.experiment, prepared.requests
+    recommended = comparison.recommended
+    report: dict[str, Any] = {
+        "schema": 1,
+        "name": experiment.name,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "task": experiment.requests.task,
+        "metric": experiment.requests.metric,
+        "data": describe(prepared.log, prepared.catalog, read_log_card(prepared.run.log)),
+        "blocks": prepared.blocks.to_json(),
+        "requests": {
+            **{str(block): len(asked) for block, asked in requests.items()},
+            "users": {str(b): len(set(asked.user.tolist())) for b, asked in requests.items()},
+        },
+        "members": [
+            *(_member(prepared, comparison, name, test) for name, test in _ranked(comparison)),
+            *(_member(prepared, comparison, name, test) for name, test in refitted.items()),
+        ],
+        "best_single": comparison.best_single,
+        "ensembles": _ensembles(comparison),
+        "recommended": comparison.best_single if recommended is None else recommended.combiner,
+        "machine": _machine(),
+        "versions": {name: metadata.version(name) for name in _VERSIONS},
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "peak_memory_mb": _peak_mb(),
+    }
+    report["verdict"] = _verdict(report, comparison)
+    return report
+
+
+def save_artefacts(prepared: Prepared, comparison: Comparison) -> None:
+    """Save every combination, and the best single member, as something Serve can load."""
+    made = {SINGLE: {comparison.best_single: 1.0}}
+    made |= {candidate.combiner: dict(candidate.weights) for candidate in comparison.candidates}
+    facts = {
+        "data_until": prepared.blocks.to_json()["select"],
+        "metric": comparison.metric,
+        "types": read_log_card(prepared.run.log).get("types", []),
+    }
+    tests = {c.combiner: c.test for c in comparison.candidates}
+    tests[SINGLE] = comparison.members[comparison.best_single]
+    how: Any = comparison.normalization
+    for name, weights in made.items():
+        figures = {"test": _json(tests[name])}
+        save_ensemble(
+            prepared.run, name, weights, how, prepared.experiment.requests, facts | figures
+        )
+
+
+def _ranked(comparison: Comparison) -> list[tuple[str, Mapping[str, Interval]]]:
+    """Members as `select` ranks them."""
+    return sorted(comparison.members.items(), key=lambda pair: -comparison.select[pair[0]])
+
+
+def _member(
+    prepared: Prepared, comparison: Comparison, member_id: str, test: Mapping[str, Interval]
+) -> dict[str, Any]:
+    recipe, _ = read_card(prepared.run.member(member_id))
+    facts = json.loads((prepared.run.member(member_id) / "metrics.json").read_text())
+    size = getattr(recipe, "size", None)
+    return {
+        "id": member_id,
+        "kind": recipe.kind,
+        "window": recipe.window.model_dump(),
+        "size": None if size is None else size.label,
+        "train_s": facts["train_s"],
+        "params": facts["params"],
+        "score_ms": facts["score_ms"],
+        "history": [
+            {**{k: v for k, v in epoch.items() if k != "seconds"}, "s": epoch["seconds"]}
+            for epoch in facts["history"]
+        ],
+        **(
+            {"select": {comparison.metric: {"mean": comparison.select[member_id]}}}
+            if member_id in comparison.select
+            else {}
+        ),
+        "test": _json(test),
+    }
+
+
+def _ensembles(comparison: Comparison) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": candidate.combiner,
+            "combiner": candidate.combiner,
+            "weights": dict(candidate.weights),
+            "blend": {f"{comparison.metric} gain on unseen users": candidate.blend_gain.to_json()},
+            "test": _json(candidate.test),
+            "difference_to_best_single": _json(candidate.difference),
+        }
+        for candidate in comparison.candidates
+    ]
+
+
+def _verdict(report: Mapping[str, Any], comparison: Comparison) -> str:
+    recommended = comparison.recommended
+    if recommended is None:
+        begin = (
+            f"Ship {comparison.best_single} alone: on users of the blend block that fitted no "
+            "weights, no ensemble was surely better."
+        )
+    else:
+        gain = recommended.blend_gain
+        begin = (
+            f"Ship the ensemble {recommended.combiner} of {len(recommended.weights)} members: on "
+            f"users of the blend block that fitted no weights it gained {gain.mean:+.4f} "
+            f"[{gain.low:+.4f}, {gain.high:+.4f}]."
+        )
+    return f"{begin} {evidence(report)}".strip()
+
+
+def _json(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
+    return {name: value.to_json() for name, value in metrics.items()}
+
+
+def _machine() -> dict[str, Any]:
+    budget = cpu_budget()
+    return {
+        "system": f"{system.system()} {system.machine()}",
+        "python": system.python_version(),
+        "cpus": budget.cpus,
+        "memory_gb": round(budget.memory_bytes / 2**30, 1),
+    }
+
+
+def _peak_mb() -> float:
+    """Largest resident memory of this process and of those it started and waited for."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return round(max(own, children) / 1024, 1)
