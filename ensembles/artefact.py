@@ -74,10 +74,17 @@ class Ensemble:
         return masked_scores(self.members[member_id], log, requests, exclude_seen=excluded)
 
     def combine(self, scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Scores of the members that answered, weighted; shape (R, C)."""
+        """Scores of the members that answered, weighted; shape (R, C).
+
+        Where some are missing, the weights of the others are scaled up to the same sum.
+        """
         chosen = [name for name in self.weights if name in scores]
-        parts = [scores[name] for name in chosen]
-        return combine(parts, [self.weights[name] for name in chosen], self.normalization)
+        weights = [self.weights[name] for name in chosen]
+        if len(self.weights) == 1:
+            return combine([scores[name] for name in chosen], weights, self.normalization)
+        scale = sum(self.weights.values()) / sum(weights)
+        parts = [normalize(scores[name], self.normalization) for name in chosen]
+        return combine(parts, [scale * weight for weight in weights], "none")
 
     def score(self, log: EventLog, requests: Requests) -> NDArray[np.float32]:
         """The ensemble's scores, shape (R, C)."""
@@ -131,9 +138,13 @@ def read_ensemble_card(directory: Path) -> dict[str, Any]:
             f"{path} has version {card.get('version')!r}, expected {ENSEMBLE_VERSION}. "
             "Run `penchant ensemble compare` again with this Penchant."
         )
+    known = {f"members/{member_id}/member.json" for member_id in card["weights"]}
+    for name in known.difference(card["sha256"]):
+        raise DataError(f"{path} lists no hash of {name}: expected one of each member's files.")
     for name, digest in card["sha256"].items():
         file = directory / name
-        if not file.is_file() or _digest(file) != digest:
+        inside = file.resolve().is_relative_to(directory.resolve())
+        if not inside or not file.is_file() or _digest(file) != digest:
             raise DataError(
                 f"{file} is missing or is not the file that was saved (expected SHA-256 "
                 f"{digest[:12]}...). Run `penchant ensemble compare` to save the ensemble again."

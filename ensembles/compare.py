@@ -21,8 +21,9 @@ from penchant.ensembles.judge import Judge
 from penchant.ensembles.normalize import Normalization
 from penchant.ensembles.predictions import Blend, Predictions, read_predictions
 from penchant.platform import config
-from penchant.platform.intervals import Interval
-from penchant.platform.metrics import LOWER_IS_BETTER
+from penchant.platform.binary import binary_interval
+from penchant.platform.intervals import Interval, Resampler
+from penchant.platform.metrics import LOWER_IS_BETTER, ranking_metrics, target_ranks
 from penchant.platform.prepared import Prepared
 from penchant.platform.timeline import Block
 from penchant.trainers.score import seen_items
@@ -31,6 +32,8 @@ __all__ = ["Candidate", "Comparison", "compare", "judge_block", "make_combiners"
 
 #: Fewer yes labels than this cannot fit weights: 43 chose the wrong member in our own study.
 MIN_POSITIVES = 200
+#: Candidates of each member that combinations are fitted on; metrics look at the first ten or so.
+_SHORTLIST = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,7 @@ class Candidate:
 
     combiner: str
     weights: Mapping[str, float]
+    blend: float  # target metric where the weights were fitted: flattering, shown for the gap
     blend_gain: Interval  # over the best single, on users of `blend` that did not fit the weights
     test: Mapping[str, Interval]
     difference: Mapping[str, Interval]  # to the best single, on `test`
@@ -92,29 +96,32 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     best = max(select, key=lambda name: select[name])
     tell(f"best single member on select: {best}")
     judge = _judge(prepared, Block.TEST)
-    raw: Predictions[Blend] = read_predictions(prepared, Block.BLEND, member_ids)
-    blend = raw.normalized(how)
-    del raw
-    fitted = [
-        (combiner.name, combiner.fit(blend, spec.metric), _gain(prepared, combiner, blend, best))
-        for combiner in _possible(make_combiners(settings), blend, tell)
-    ]
+    everything: Predictions[Blend] = read_predictions(prepared, Block.BLEND, member_ids)
+    blend = everything.normalized(how).shortlist(_SHORTLIST)
+    del everything
+    sign = -1 if spec.metric in LOWER_IS_BETTER else 1
+    fitted = []
+    for combiner in _possible(make_combiners(settings), blend, tell):
+        weights = combiner.fit(blend, spec.metric)
+        value = sign * quality(_weighted(blend, weights), blend.requests, spec.metric)
+        gain = _gain(prepared, combiner, blend, best)
+        tell(f"{combiner.name}: {len(weights)} members, unseen users of blend {gain.mean:+.4f}")
+        fitted.append((combiner.name, weights, value, gain))
     del blend
     test = {name: _scores(prepared, Block.TEST, name) for name in member_ids}
     candidates = []
-    for name, weights, gain in fitted:
-        tell(f"{name}: {len(weights)} members, on unseen users of blend {gain.mean:+.4f}")
+    for name, weights, value, gain in fitted:
         scores = combine([test[m] for m in weights], list(weights.values()), how)
         candidates.append(
             Candidate(
                 combiner=name,
                 weights=weights,
+                blend=value,
                 blend_gain=gain,
                 test=judge.table(scores),
                 difference=judge.differences(scores, test[best]),
             )
         )
-    sign = -1 if spec.metric in LOWER_IS_BETTER else 1
     return Comparison(
         metric=spec.metric,
         normalization=how,
@@ -177,6 +184,22 @@ def _gain(prepared: Prepared, combiner: Combiner, blend: Predictions[Blend], bes
         if not len(fit_on) or not len(asked):
             return Interval(0.0, 0.0, 0.0, 1.0)
         weights = combiner.fit(blend.take(fit_on), metric)
-        parts = [np.float32(w) * blend.scores[m][asked] for m, w in weights.items()]
-        combined[asked] = np.sum(parts, axis=0)
-    return _judge(prepared, Block.BLEND).differences(combined, blend.scores[best])[metric]
+        combined[asked] = _weighted(blend.take(asked), weights)
+    settings, requests = prepared.experiment.ensemble, blend.requests
+    resampler = Resampler(requests.user, settings.bootstrap, settings.seed)
+    single = blend.scores[best]
+    if requests.label is not None:
+        return binary_interval(
+            metric, combined[:, 0], requests.label, resampler, other=single[:, 0]
+        )
+    k = int(metric.partition("@")[2])
+    ours, theirs = (
+        ranking_metrics(target_ranks(scores, requests), requests, k)[metric]
+        for scores in (combined, single)
+    )
+    return resampler.difference(ours, theirs)
+
+
+def _weighted(blend: Predictions[Blend], weights: Mapping[str, float]) -> NDArray[np.float32]:
+    parts = [np.float32(weight) * blend.scores[name] for name, weight in weights.items()]
+    return np.asarray(np.sum(parts, axis=0), dtype=np.float32)

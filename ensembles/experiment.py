@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,7 +99,15 @@ def _finish(
         comparison: Comparison = compare(prepared, member_ids, progress.say)
         refitted: dict[str, dict[str, Interval]] = judge_block(prepared, Block.TEST, refit_ids)
         save_artefacts(prepared, comparison)
-    report = build_report(prepared, comparison, refitted, stages.seconds)
+    report = build_report(prepared, comparison, refitted, _all_seconds(prepared, stages))
     page = write_report(report, prepared.run.report)
     progress.say(f"report: {page}")
     return report
+
+
+def _all_seconds(prepared: Prepared, stages: _Stages) -> dict[str, float]:
+    """Seconds of each stage, over all the runs that this directory has seen."""
+    path = prepared.run.report / "report.json"
+    earlier = json.loads(path.read_text())["seconds"] if path.exists() else {}
+    summed = {name: earlier.get(name, 0.0) + s for name, s in stages.seconds.items()}
+    return {**earlier, **summed, "compare": stages.seconds["compare"]}

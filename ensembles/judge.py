@@ -40,17 +40,11 @@ class Judge:
         self._k = int(metric.partition("@")[2] or 10)
         self._resampler = Resampler(requests.user, resamples, seed)
 
-    def values(self, scores: NDArray[np.float32]) -> Mapping[str, NDArray[np.float64]]:
-        """Ranking metrics of each request, each of shape (R,); `next_item` only."""
-        if self._seen is None:
-            raise TypeError("a ranking is judged with the items that each user had before")
-        return per_request(scores, self._requests, self._seen, self._k)
-
     def table(self, scores: NDArray[np.float32]) -> dict[str, Interval]:
         """Every metric with its interval by user."""
         label = self._requests.label
         if label is None:
-            return {name: self._resampler.mean(v) for name, v in self.values(scores).items()}
+            return {name: self._resampler.mean(v) for name, v in self._values(scores).items()}
         return {
             name: binary_interval(name, scores[:, 0], label, self._resampler) for name in _BINARY
         }
@@ -61,9 +55,15 @@ class Judge:
         """Every metric of `scores` minus that of `others`, paired by request."""
         label = self._requests.label
         if label is None:
-            mine, theirs = self.values(scores), self.values(others)
+            mine, theirs = self._values(scores), self._values(others)
             return {name: self._resampler.difference(mine[name], theirs[name]) for name in mine}
         return {
             name: binary_interval(name, scores[:, 0], label, self._resampler, others[:, 0])
             for name in _BINARY
         }
+
+    def _values(self, scores: NDArray[np.float32]) -> Mapping[str, NDArray[np.float64]]:
+        """Ranking metrics of each request, each of shape (R,)."""
+        if self._seen is None:
+            raise TypeError("a ranking is judged with the items that each user had before")
+        return per_request(scores, self._requests, self._seen, self._k)

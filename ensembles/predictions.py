@@ -8,7 +8,7 @@ refused when it runs all the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, TypeVar, cast
 
 import numpy as np
@@ -42,6 +42,32 @@ class Predictions(Generic[B]):
             requests=self.requests.take(chosen),
             scores={name: scores[chosen] for name, scores in self.scores.items()},
         )
+
+    def shortlist(self, top: int) -> Predictions[B]:
+        """Only candidates that some member ranks among its `top`, and the targets.
+
+        A weighted sum can put no other candidate above one that every member ranks in its top:
+        for a metric at k well below `top`, combinations score as they do on everything, at a
+        tenth of the cost. Columns are renumbered for each request; shorter rows end in -inf.
+        """
+        size, width = next(iter(self.scores.values())).shape
+        if self.requests.candidate is not None or top >= width:
+            return self
+        wanted = np.zeros((size, width), dtype=bool)
+        for part in self.scores.values():
+            best = np.argpartition(part, width - top, axis=1)[:, -top:]
+            np.put_along_axis(wanted, best, True, axis=1)
+        asker = np.repeat(np.arange(size), np.diff(self.requests.target_offsets))
+        wanted[asker, self.requests.target] = True
+        place = np.cumsum(wanted, axis=1, dtype=np.int32) - 1
+        row, column = np.nonzero(wanted)
+        scores = {}
+        for name, part in self.scores.items():
+            short = np.full((size, int(place.max()) + 1), -np.inf, dtype=np.float32)
+            short[row, place[row, column]] = part[row, column]
+            scores[name] = short
+        requests = replace(self.requests, target=place[asker, self.requests.target])
+        return Predictions(block=self.block, requests=requests, scores=scores)
 
     def normalized(self, how: Normalization) -> Predictions[B]:
         """Every member's scores made comparable."""

@@ -12,7 +12,6 @@ from typing import Any
 
 from penchant.ensembles.artefact import save_ensemble
 from penchant.ensembles.compare import Comparison
-from penchant.ensembles.figures import evidence
 from penchant.platform.cluster import cpu_budget
 from penchant.platform.describe import describe
 from penchant.platform.events import read_log_card
@@ -65,7 +64,7 @@ def build_report(
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "peak_memory_mb": _peak_mb(),
     }
-    report["verdict"] = _verdict(report, comparison)
+    report["verdict"] = _verdict(comparison)
     return report
 
 
@@ -126,7 +125,10 @@ def _ensembles(comparison: Comparison) -> list[dict[str, Any]]:
             "name": candidate.combiner,
             "combiner": candidate.combiner,
             "weights": dict(candidate.weights),
-            "blend": {f"{comparison.metric} gain on unseen users": candidate.blend_gain.to_json()},
+            "blend": {
+                comparison.metric: {"mean": candidate.blend},
+                "gain_on_unseen_users": candidate.blend_gain.to_json(),
+            },
             "test": _json(candidate.test),
             "difference_to_best_single": _json(candidate.difference),
         }
@@ -134,21 +136,19 @@ def _ensembles(comparison: Comparison) -> list[dict[str, Any]]:
     ]
 
 
-def _verdict(report: Mapping[str, Any], comparison: Comparison) -> str:
+def _verdict(comparison: Comparison) -> str:
     recommended = comparison.recommended
     if recommended is None:
-        begin = (
+        return (
             f"Ship {comparison.best_single} alone: on users of the blend block that fitted no "
             "weights, no ensemble was surely better."
         )
-    else:
-        gain = recommended.blend_gain
-        begin = (
-            f"Ship the ensemble {recommended.combiner} of {len(recommended.weights)} members: on "
-            f"users of the blend block that fitted no weights it gained {gain.mean:+.4f} "
-            f"[{gain.low:+.4f}, {gain.high:+.4f}]."
-        )
-    return f"{begin} {evidence(report)}".strip()
+    gain = recommended.blend_gain
+    return (
+        f"Ship the ensemble {recommended.combiner} of {len(recommended.weights)} members: on users "
+        f"of the blend block that fitted no weights it gained {gain.mean:+.4f} "
+        f"[{gain.low:+.4f}, {gain.high:+.4f}]."
+    )
 
 
 def _json(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float]]:

@@ -53,7 +53,15 @@ def target_ranks(scores: NDArray[np.float32], requests: Requests) -> NDArray[np.
         scores: shape (R, V); -inf marks items that are not asked for.
         requests: R requests with P targets.
     """
-    ranks = np.empty(len(requests.target), dtype=np.float64)
+    return _ranks(scores, requests, None)[0]
+
+
+def _ranks(
+    scores: NDArray[np.float32], requests: Requests, seen: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ranks among all items, and among the items that are seen or new as the target is."""
+    overall = np.empty(len(requests.target), dtype=np.float64)
+    within = np.empty_like(overall)
     offsets = requests.target_offsets
     for begin in range(0, len(requests), _CHUNK):
         end = min(begin + _CHUNK, len(requests))
@@ -61,10 +69,14 @@ def target_ranks(scores: NDArray[np.float32], requests: Requests) -> NDArray[np.
         request = np.repeat(np.arange(begin, end), np.diff(offsets[begin : end + 1]))
         rows = scores[request]
         own = scores[request, requests.target[inside]][:, None]
-        above = np.count_nonzero(rows > own, axis=1)
-        equal = np.count_nonzero(rows == own, axis=1)
-        ranks[inside] = above + (equal + 1) / 2
-    return ranks
+        above, equal = rows > own, rows == own
+        overall[inside] = np.count_nonzero(above, axis=1)
+        overall[inside] += (np.count_nonzero(equal, axis=1) + 1) / 2
+        if seen is not None:
+            same = seen[request] == requests.target_seen[inside, None]
+            within[inside] = np.count_nonzero(above & same, axis=1)
+            within[inside] += (np.count_nonzero(equal & same, axis=1) + 1) / 2
+    return overall, within
 
 
 def ranking_metrics(
@@ -119,12 +131,11 @@ def per_request(
     Args:
         seen: items that each user had before the request, shape (R, V).
     """
-    found = dict(ranking_metrics(target_ranks(scores, requests), requests, k))
+    overall, within = _ranks(scores, requests, seen)
+    found = dict(ranking_metrics(overall, requests, k))
     for split, wanted in (("repeat", True), ("explore", False)):
-        shown = np.where(seen == wanted, scores, np.float32(-np.inf))
         relevant = requests.target_seen == wanted
-        ranks = target_ranks(shown, requests)
-        for name, values in ranking_metrics(ranks, requests, k, relevant).items():
+        for name, values in ranking_metrics(within, requests, k, relevant).items():
             found[f"{name}/{split}"] = values
     return found
 

@@ -24,6 +24,7 @@ from penchant.trainers.engine import learning_rate, load_checkpoint, save_checkp
 from penchant.trainers.member import Past
 from penchant.trainers.network import SequenceNetwork, basket_loss
 from penchant.trainers.plan import TrainingPlan
+from penchant.trainers.score import seen_items
 from penchant.trainers.sequence import SequenceMember, score_network
 
 __all__ = ["Epoch", "Group", "train_sequence"]
@@ -167,6 +168,8 @@ def _judge(
     sums = torch.zeros(3, dtype=torch.float64)
     if len(mine):
         scores = score_network(network, recipe, past.log, mine)
+        if past.spec.exclude_seen:
+            scores = np.where(seen_items(past.log, mine), np.float32(-np.inf), scores)
         counts = np.diff(mine.target_offsets)
         request = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
         target = torch.from_numpy(mine.target.astype(np.int64))

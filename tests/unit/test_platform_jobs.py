@@ -1,25 +1,20 @@
-"""A run is submitted once, under its id; what is shipped; how jobs are followed and stopped."""
+"""A run is submitted once, under its id; jobs are followed, listed and stopped."""
 
 from __future__ import annotations
 
-import os
-import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import httpx
 import pytest
 from ray.job_submission import JobDetails, JobStatus, JobType
 
-from penchant.platform import dashboard, jobs, shipment
-from penchant.platform.config import load_experiment
-from penchant.platform.dashboard import RefusedError, connect, explain_failures
+from penchant.platform import jobs
+from penchant.platform.dashboard import RefusedError
 from penchant.platform.errors import ConfigError, UnreachableError
 from penchant.platform.jobs import Jobs
-from penchant.platform.shipment import Shipment, pack, prepare
+from penchant.platform.shipment import Shipment, prepare
 
 ADDRESS = "http://head:8265"
 EXPERIMENT = """
@@ -27,7 +22,7 @@ name: tiny
 data:
   events: {paths: [/mnt/events.csv], columns: {user: user, item: item, time: time}}
 time: {dates: {select: 2024-01-02, blend: 2024-01-03, test: 2024-01-04}}
-members: [{kind: popularity}, {kind: sequence, copy_half_lives_days: [7, .inf]}]
+members: [{kind: popularity}]
 """
 
 
@@ -107,68 +102,6 @@ def tiny(experiment: Path) -> Shipment:
     return prepare(experiment)
 
 
-class TestShipment:
-    def test_the_same_experiment_is_the_same_run_and_a_setting_makes_another(
-        self, experiment: Path
-    ) -> None:
-        first, again = prepare(experiment), prepare(experiment)
-        changed = prepare(experiment, ("requests.per_block=7",))
-        assert first == again
-        assert first.run_id.startswith("tiny-")
-        assert changed.run_id != first.run_id
-        assert changed.fingerprint != first.fingerprint
-
-    def test_the_shipped_experiment_is_the_checked_one(
-        self, experiment: Path, tmp_path: Path
-    ) -> None:
-        settings = ("requests.per_block=7", "data.merge=true")
-        (tmp_path / "packed").mkdir()
-        packed = pack(prepare(experiment, settings), tmp_path / "packed")
-        assert [path.name for path in packed.working_dir.iterdir()] == ["experiment.yaml"]
-        shipped = load_experiment(packed.working_dir / "experiment.yaml")
-        assert shipped == load_experiment(experiment, settings)
-        assert shipped.requests.per_block == 7
-
-    def test_what_runs_is_penchant_run_into_the_users_directory(self, experiment: Path) -> None:
-        start = "python -m penchant.cli.main run experiment.yaml --out "
-        assert prepare(experiment, run_id="a").entrypoint == start + "~/penchant-runs/a"
-        spaced = prepare(experiment, run_id="a", out="~/my runs/a; b").entrypoint
-        assert spaced == start + "~/'my runs/a; b'"
-        assert prepare(experiment, out="/mnt/a b").entrypoint == start + "'/mnt/a b'"
-
-    def test_the_jobs_list_learns_no_user_and_no_host(self, tiny: Shipment) -> None:
-        assert set(tiny.metadata) == {
-            "project",
-            "version",
-            "run",
-            "experiment",
-            "fingerprint",
-            "out",
-        }
-        assert (tiny.metadata["project"], tiny.metadata["experiment"]) == ("penchant", "tiny")
-
-    @pytest.mark.parametrize("path", ["events.csv", "./events.csv", "s3://bucket/events.csv"])
-    def test_data_that_the_cluster_would_not_find_is_refused(
-        self, experiment: Path, path: str
-    ) -> None:
-        with pytest.raises(ConfigError, match=r"data\.events\.paths: .* is relative"):
-            prepare(experiment, (f"data.events.paths=[{path}]",))
-
-    def test_item_texts_are_held_to_the_same(self, experiment: Path) -> None:
-        items = "data.items={paths: [items.csv], columns: {item: item}}"
-        with pytest.raises(ConfigError, match=r"data\.items\.paths"):
-            prepare(experiment, (items,))
-
-    @pytest.mark.parametrize("run_id", ["A", "a.2", "-a", "a b", "a/b", "a" * 81])
-    def test_a_run_id_that_could_be_misread_is_refused(self, experiment: Path, run_id: str) -> None:
-        with pytest.raises(ConfigError, match="--run-id"):
-            prepare(experiment, run_id=run_id)
-
-    def test_a_wrong_experiment_is_refused_before_anything_is_sent(self, experiment: Path) -> None:
-        with pytest.raises(ConfigError, match="unknown key"):
-            prepare(experiment, ("requests.pre_block=7",))
-
-
 class TestSubmit:
     def test_a_run_that_goes_on_is_joined(self, head: FakeDashboard, tiny: Shipment) -> None:
         first, started = Jobs(ADDRESS).submit(tiny)
@@ -214,9 +147,9 @@ class TestSubmit:
         Jobs(ADDRESS).submit(prepare(experiment, run_id="mine"))
         other = prepare(experiment, ("requests.per_block=7",), run_id="mine")
         elsewhere = prepare(experiment, run_id="mine", out="/mnt/elsewhere")
-        for shipment_ in (other, elsewhere):
+        for changed in (other, elsewhere):
             with pytest.raises(ConfigError, match="another experiment or another --out"):
-                Jobs(ADDRESS).submit(shipment_)
+                Jobs(ADDRESS).submit(changed)
 
     def test_two_who_submit_the_same_run_at_once_share_one_job(
         self, head: FakeDashboard, tiny: Shipment, monkeypatch: pytest.MonkeyPatch
@@ -330,65 +263,3 @@ class TestJobs:
         assert Jobs(ADDRESS).stop(tiny.run_id).status == "STOPPED"
         head.end(tiny.run_id, "SUCCEEDED", 0)
         assert Jobs(ADDRESS).stop(tiny.run_id).status == "SUCCEEDED"
-
-
-class TestDashboard:
-    @pytest.mark.parametrize("address", ["head:8265", "auto", "ray://head:10001"])
-    def test_an_address_of_another_kind_is_refused(self, address: str) -> None:
-        with pytest.raises(ConfigError, match="expected that of its dashboard"):
-            connect(address)
-
-    def test_a_dashboard_that_is_not_there_fails_in_seconds(self) -> None:
-        began = time.monotonic()
-        with pytest.raises(UnreachableError, match="No Ray dashboard answers"):
-            connect("http://127.0.0.1:9")
-        assert time.monotonic() - began < 6
-
-    def test_something_else_that_answers_is_no_dashboard(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(httpx, "get", _answer(200, text="<html>hello</html>"))
-        with pytest.raises(UnreachableError, match="No Ray dashboard answers"):
-            connect(ADDRESS)
-
-    def test_a_missing_token_is_explained(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(httpx, "get", _answer(200, json={"authentication_mode": "token"}))
-        monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
-        with pytest.raises(UnreachableError, match="Set RAY_AUTH_MODE=token"):
-            connect(ADDRESS)
-
-    @pytest.mark.parametrize("version", ["2.59.1", "3.0.0", ""])
-    def test_another_ray_is_refused(self, monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-        monkeypatch.setattr(httpx, "get", _answer(200, json={"authentication_mode": "disabled"}))
-        client = SimpleNamespace(_server_ray_version=version)
-        monkeypatch.setattr(dashboard, "JobSubmissionClient", lambda _: client)
-        with pytest.raises(UnreachableError, match="as installed here"):
-            connect(ADDRESS)
-
-    def test_the_given_address_wins_over_rays_variables(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        seen: list[str | None] = []
-
-        def client(_: str) -> Any:
-            seen.append(os.environ.get("RAY_API_SERVER_ADDRESS"))
-            return SimpleNamespace(_server_ray_version=dashboard.ray.__version__)
-
-        monkeypatch.setattr(httpx, "get", _answer(200, json={"authentication_mode": "disabled"}))
-        monkeypatch.setattr(dashboard, "JobSubmissionClient", client)
-        monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://elsewhere:8265")
-        connect(ADDRESS)
-        assert seen == [ADDRESS]
-        assert os.environ["RAY_API_SERVER_ADDRESS"] == "http://elsewhere:8265"
-
-    def test_a_connection_that_breaks_is_unreachable(self) -> None:
-        with pytest.raises(UnreachableError, match="stopped answering"), explain_failures(ADDRESS):
-            raise ConnectionResetError("reset")
-
-
-def _answer(status: int, **content: Any) -> Any:
-    return lambda url, **_: httpx.Response(status, request=httpx.Request("GET", url), **content)
-
-
-def test_all_public_names_are_listed() -> None:
-    assert set(shipment.__all__) == {"EXPERIMENT_FILE", "Packed", "Shipment", "pack", "prepare"}
