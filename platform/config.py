@@ -163,6 +163,12 @@ class Requests(_Section):
     def _binary_has_a_threshold(self) -> Requests:
         if (self.task == "binary") != (self.positive_above is not None):
             raise ValueError("`positive_above` belongs to `task: binary`, which needs it")
+        if self.task == "binary" and (self.unit == "group" or self.exclude_seen):
+            raise ValueError(
+                "`task: binary` asks about single events: `unit: event`, no exclude_seen"
+            )
+        if self.unit == "event" and self.min_items > 1:
+            raise ValueError("`min_items` counts the items of a group: it needs `unit: group`")
         return self
 
 
@@ -172,6 +178,13 @@ class Search(_Section):
     windows: tuple[Window, ...] = Field(min_length=1)
     sizes: tuple[Size, ...] = Field(min_length=1)
     base: SequenceRecipe = SequenceRecipe(kind="sequence")
+
+    @model_validator(mode="after")
+    def _grid_decides(self) -> Search:
+        decided = sorted({"window", "size", "name"} & self.base.model_fields_set)
+        if decided:
+            raise ValueError(f"the grid decides {', '.join(decided)}: remove it from `base`")
+        return self
 
 
 class Ensemble(_Section):
@@ -217,6 +230,13 @@ class Experiment(_Section):
     def _has_members(self) -> Experiment:
         if not self.members and self.search is None:
             raise ValueError("nothing to fit: list `members`, or a `search`")
+        if self.requests.task == "binary":
+            ranking = {recipe.kind for recipe in self.members} & {"sequence", "item_item"}
+            if ranking or self.search is not None:
+                raise ValueError(
+                    "sequence and item_item members rank items; `task: binary` takes popularity, "
+                    "personal and boosted members, and no `search`"
+                )
         return self
 
 

@@ -24,6 +24,7 @@ __all__ = ["JUDGED_BLOCKS", "Prepared", "experiment_digest", "open_prepared", "p
 
 #: Blocks whose requests are asked; `train` is learned from, not asked.
 JUDGED_BLOCKS = (Block.SELECT, Block.BLEND, Block.TEST)
+_MAX_SCORE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,25 @@ def prepare(
             "requests.unit is `group`, but the events have no groups. Map a column to `group` in "
             "data.events.columns (a basket or session id), or ask `unit: event`."
         )
+    _refuse_too_much(experiment, prepared.log.num_items)
     for block in JUDGED_BLOCKS:
         path = run.requests(block)
         path.parent.mkdir(parents=True, exist_ok=True)
         asked = block_requests(prepared.log, experiment.requests, prepared.blocks, block)
         asked.write(path)
     return prepared
+
+
+def _refuse_too_much(experiment: Experiment, num_items: int) -> None:
+    """Every member scores every item for every request: that must fit into memory."""
+    spec = experiment.requests
+    if spec.task == "next_item" and 4 * spec.per_block * num_items > _MAX_SCORE_BYTES:
+        most = _MAX_SCORE_BYTES // (4 * num_items)
+        raise ConfigError(
+            f"{spec.per_block} requests a block x {num_items} items are more scores than the "
+            f"{_MAX_SCORE_BYTES >> 20} MB that a member's block may take. Set "
+            f"requests.per_block to {most} or less, or use coarser items."
+        )
 
 
 def open_prepared(run: RunDirectory) -> Prepared:
@@ -107,7 +121,8 @@ def open_prepared(run: RunDirectory) -> Prepared:
 
 
 def _write_experiment(experiment: Experiment, run: RunDirectory) -> None:
-    tree = experiment.model_dump(mode="json", exclude_none=True)
+    decided = {"search": {"base": {"window", "size", "name"}}}  # by the grid
+    tree = experiment.model_dump(mode="json", exclude_none=True, exclude=decided)
     partial = run.root / ".experiment.yaml"
     with partial.open("w") as file:
         YAML(typ="safe", pure=True).dump(tree, file)

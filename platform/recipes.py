@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,6 +26,9 @@ __all__ = [
 class _Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    #: Whether the member's counts fade; elsewhere `window.half_life_days` would do nothing.
+    fades: ClassVar[bool] = False
+
     name: str | None = Field(
         default=None,
         pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
@@ -33,16 +36,24 @@ class _Recipe(BaseModel):
     )
     window: Window = Field(default=Window(), description="How much history the member may see.")
 
+    @model_validator(mode="after")
+    def _fades_if_told_to(self) -> Self:
+        if self.window.half_life_days is not None and not self.fades:
+            raise ValueError("window.half_life_days does nothing in this kind of member: remove it")
+        return self
+
 
 class PopularityRecipe(_Recipe):
     """Items by how often all users chose them, in a window before the cut-off."""
 
+    fades: ClassVar[bool] = True
     kind: Literal["popularity"]
 
 
 class PersonalRecipe(_Recipe):
     """The user's own items by decayed frequency; the population's share breaks ties."""
 
+    fades: ClassVar[bool] = True
     kind: Literal["personal"]
     prior_weight: float = Field(
         default=1.0, ge=0, description="Weight of the population's share against one own event."
@@ -55,6 +66,7 @@ class PersonalRecipe(_Recipe):
 class ItemItemRecipe(_Recipe):
     """EASE (Steck 2019): a ridge regression of every item on all others."""
 
+    fades: ClassVar[bool] = True
     kind: Literal["item_item"]
     regularization: float = Field(default=500.0, gt=0, description="Ridge penalty on the diagonal.")
     half_life_events: float | None = Field(

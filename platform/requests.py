@@ -105,16 +105,18 @@ def read_requests(path: Path) -> Requests:
 
 
 def all_requests(log: EventLog, spec: config.Requests, start_ms: int, end_ms: int) -> Requests:
-    """Every request whose time lies in `[start_ms, end_ms)`.
+    """Every request whose time lies in `[start_ms, end_ms)`; its answer ends where the span ends.
 
     The history of a group ends before the first event of equal time; that of an event ends at the
     event, because rows of equal time are ordered by their place in the input.
     """
     starts = log.group_starts if spec.unit == "group" else np.arange(log.num_events + 1)
-    begin, after = starts[:-1], starts[1:]
-    time_ms = log.time_ms[begin]
-    inside = (time_ms >= start_ms) & (time_ms < end_ms) & (after - begin >= spec.min_items)
-    begin, after, time_ms = begin[inside], after[inside], time_ms[inside]
+    time_ms = log.time_ms[starts[:-1]]
+    inside = np.flatnonzero((time_ms >= start_ms) & (time_ms < end_ms))
+    begin, after, time_ms = starts[:-1][inside], starts[1:][inside], time_ms[inside]
+    after = first_at_or_after(log.time_ms, begin, after, np.full_like(time_ms, end_ms))
+    enough = after - begin >= spec.min_items
+    begin, after, time_ms = begin[enough], after[enough], time_ms[enough]
     user = log.user[begin]
     end = begin.copy()
     if spec.unit == "group":

@@ -74,19 +74,21 @@ class RunDirectory:
         """Open the directory for a run: new, or one with the same manifest key.
 
         Args:
-            manifest: must hold `experiment`, a digest of the resolved experiment. A directory that
-                was made by another experiment or another version is refused, never mixed.
+            manifest: must hold `experiment`, a digest of what shapes members. A directory that
+                holds members of another experiment or another version is refused, never mixed.
         """
         path = self.root / "manifest.json"
         if path.exists():
             known = self.manifest()
-            if known["experiment"] != manifest["experiment"]:
+            if known["experiment"] == manifest["experiment"]:
+                return
+            if (self.root / "members").exists():
                 raise ConfigError(
-                    f"{self.root} was made by another experiment (digest {known['experiment']}, "
-                    f"this one has {manifest['experiment']}). Choose another --out, or remove it."
+                    f"{self.root} holds members of another experiment (digest "
+                    f"{known['experiment']}, this one has {manifest['experiment']}). Choose "
+                    "another --out, or remove it."
                 )
-            return
-        if self.root.exists() and any(self.root.iterdir()):
+        elif self.root.exists() and any(self.root.iterdir()):
             raise ConfigError(
                 f"{self.root} exists and is no run directory: expected a manifest.json or an empty "
                 "directory. Choose another --out."

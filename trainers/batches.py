@@ -34,6 +34,7 @@ class Sequences:
 
     first_token: NDArray[np.int64]  # (S,)
     last_token: NDArray[np.int64]  # (S,)
+    end: NDArray[np.int64]  # (S,), log row after the last event, which may cut the last token short
     #: time of the question behind the last token, shape (S,)
     asked_ms: NDArray[np.int64]
 
@@ -67,12 +68,20 @@ def token_starts(log: EventLog, recipe: SequenceRecipe) -> NDArray[np.int64]:
 def request_sequences(
     log: EventLog, requests: Requests, recipe: SequenceRecipe, starts: NDArray[np.int64]
 ) -> Sequences:
-    """One sequence a request: its last `max_tokens` tokens that lie wholly in the window."""
+    """One sequence a request: its last `max_tokens` tokens that begin in the window.
+
+    A group that goes on after the request ends where the request's history ends.
+    """
     first = recipe.window.starts(log.time_ms, requests.first(log), requests.end, requests.time_ms)
     first_token = np.searchsorted(starts, first, side="left")
     last_token = np.searchsorted(starts, requests.end, side="left")
     first_token = np.minimum(np.maximum(first_token, last_token - recipe.max_tokens), last_token)
-    return Sequences(first_token=first_token, last_token=last_token, asked_ms=requests.time_ms)
+    return Sequences(
+        first_token=first_token,
+        last_token=last_token,
+        end=requests.end,
+        asked_ms=requests.time_ms,
+    )
 
 
 def build_batch(
@@ -99,6 +108,7 @@ def build_batch(
     token = sequences.first_token[sequence] + position - 1
     is_start = position == 0
     low, high = starts[np.maximum(token, 0)], starts[np.maximum(token, 0) + 1]
+    high = np.minimum(high, sequences.end[sequence])
     counts = np.where(is_start, 0, high - low)
     time_ms, asked_ms = _times(log, starts, sequences, token, is_start, begin + lengths - 1)
     packed = sequence * longest + position

@@ -40,7 +40,8 @@ def item_facts(past: Past) -> NDArray[np.float32]:
     events = np.bincount(item, minlength=num_items)
     pairs = np.bincount(item[order][np.concatenate([[True], ~same])], minlength=num_items)
     repeats = events - pairs
-    sizes = np.repeat(np.diff(log.group_starts), np.diff(log.group_starts))[rows]
+    group = np.searchsorted(log.group_starts, rows, side="right")
+    sizes = np.bincount(group)[group]  # of what is known before the cut-off
     alone = np.bincount(item, weights=sizes <= 2, minlength=num_items)
     interval = np.bincount(again, weights=gap_days, minlength=num_items)
     binary = past.spec.task == "binary"

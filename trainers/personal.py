@@ -87,12 +87,13 @@ def fit_personal(recipe: PersonalRecipe, past: Past) -> PersonalMember:
 
 
 def _in_large_groups(log: EventLog, history: History, min_items: int) -> History:
-    """The history without groups (baskets) of fewer than `min_items` events."""
-    if min_items == 1 or log.group is None:
+    """The history without groups (baskets) of fewer than `min_items` visible events."""
+    if min_items == 1 or log.group is None or not len(history.row):
         return history
-    sizes = np.diff(log.group_starts)
-    of_row = np.repeat(sizes, sizes)
-    kept = of_row[history.row] >= min_items
+    group = log.group[history.row]
+    new = (group[1:] != group[:-1]) | (history.request[1:] != history.request[:-1])
+    run = np.concatenate([[0], np.cumsum(new)])
+    kept = np.bincount(run)[run] >= min_items
     return History(
         start=history.start,
         request=history.request[kept],

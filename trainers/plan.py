@@ -46,8 +46,8 @@ class TrainingPlan:
         self.starts = token_starts(past.log, recipe)
         everything = np.iinfo(np.int64).min
         self.requests = all_requests(past.log, past.spec, everything, past.until_ms)
-        #: tokens before each request, counted from the log's first
-        self._token = np.searchsorted(self.starts, self.requests.end, side="left")
+        #: whole tokens before each request, counted from the log's first
+        self._token = np.searchsorted(self.starts[1:], self.requests.end, side="right")
 
     @cached_property
     def _user_tokens(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -85,13 +85,13 @@ class TrainingPlan:
         begin = np.maximum(begin, first[user])
         asked_row = np.minimum(self.starts[end], self.past.log.num_events - 1)
         pieces = Sequences(
-            first_token=begin, last_token=end, asked_ms=self.past.log.time_ms[asked_row]
+            first_token=begin,
+            last_token=end,
+            end=self.starts[end],
+            asked_ms=self.past.log.time_ms[asked_row],
         )
         low, high = self._requests_of(pieces)
-        kept = np.flatnonzero(high > low)
-        return Sequences(
-            first_token=begin[kept], last_token=end[kept], asked_ms=pieces.asked_ms[kept]
-        )
+        return _pick(pieces, np.flatnonzero(high > low))
 
     def _requests_of(self, pieces: Sequences) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Range of the requests that are read from each piece.
@@ -166,5 +166,6 @@ def _pick(pieces: Sequences, chosen: NDArray[np.int64]) -> Sequences:
     return Sequences(
         first_token=pieces.first_token[chosen],
         last_token=pieces.last_token[chosen],
+        end=pieces.end[chosen],
         asked_ms=pieces.asked_ms[chosen],
     )

@@ -6,7 +6,6 @@ workers run DeepSpeed, for all sizes of one window. What is in the store already
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shutil
@@ -18,13 +17,15 @@ from typing import Any
 import ray
 
 from penchant.platform.config import Experiment
-from penchant.platform.errors import RunError
+from penchant.platform.errors import ConfigError, RunError
 from penchant.platform.prepared import JUDGED_BLOCKS, Prepared
 from penchant.platform.progress import Progress
 from penchant.platform.recipes import Recipe, SequenceRecipe, recipe_id
 from penchant.platform.timeline import Block
 from penchant.trainers.fit import encode_items, fit_and_keep
 from penchant.trainers.ledger import Ledger
+from penchant.trainers.member import read_card
+from penchant.trainers.watch import Watch
 from penchant.trainers.worker import train_group
 
 __all__ = ["experiment_recipes", "fit_members"]
@@ -62,10 +63,10 @@ def fit_members(
         suffix: of the members' ids, to tell a refit from the first fit.
 
     Raises:
+        ConfigError: a member of that name is in the store, fitted by another recipe.
         RunError: a member failed; the others were finished first.
     """
-    ledger = Ledger(prepared.run.ledger)
-    missing = [r for r in recipes if not prepared.run.has_member(recipe_id(r) + suffix)]
+    missing = [r for r in recipes if not _is_kept(prepared, r, suffix)]
     steps = {
         recipe_id(r) + suffix: r.epochs if isinstance(r, SequenceRecipe) else _BASELINE_STEPS
         for r in missing
@@ -82,16 +83,30 @@ def fit_members(
     }
     tasks = _start_baselines([r for r in missing if not isinstance(r, SequenceRecipe)], job)
     sequences = [r for r in missing if isinstance(r, SequenceRecipe)]
-    _encode_texts(sequences, job)
-    watch = _Watch(progress, ledger, tasks)
-    failures = _run_trials(prepared, sequences, job, watch) if sequences else []
-    failures += watch.wait_for_tasks()
-    if failures:
+    watch = Watch(progress, Ledger(prepared.run.ledger), tasks)
+    sequences = _encode_texts(sequences, job, watch)
+    if sequences:
+        _run_trials(prepared, sequences, job, watch)
+    watch.wait_for_tasks()
+    if watch.failures:
         raise RunError(
-            f"{len(failures)} of {len(missing)} members failed:\n  "
-            + "\n  ".join(failures)
-            + "\nWhat was finished is kept: mend the cause and run again."
+            f"{len(watch.failures)} of {len(missing)} members failed:\n"
+            + "".join(f"  {member}: {cause}\n" for member, cause in watch.failures.items())
+            + "What was finished is kept: mend the cause and run again."
         )
+
+
+def _is_kept(prepared: Prepared, recipe: Recipe, suffix: str) -> bool:
+    """Whether this very recipe is in the store."""
+    member_id = recipe_id(recipe) + suffix
+    if not prepared.run.has_member(member_id):
+        return False
+    if read_card(prepared.run.member(member_id))[0] != recipe:
+        raise ConfigError(
+            f"{prepared.run.member(member_id)} was fitted by another recipe than the experiment's "
+            f"member {member_id}. Give the new recipe another name, or remove that directory."
+        )
+    return True
 
 
 def _start_baselines(recipes: Sequence[Recipe], job: Mapping[str, Any]) -> dict[Any, str]:
@@ -104,59 +119,19 @@ def _start_baselines(recipes: Sequence[Recipe], job: Mapping[str, Any]) -> dict[
     }
 
 
-def _encode_texts(recipes: Sequence[SequenceRecipe], job: Mapping[str, Any]) -> None:
+def _encode_texts(
+    recipes: Sequence[SequenceRecipe], job: Mapping[str, Any], watch: Watch
+) -> list[SequenceRecipe]:
+    """Make item vectors once for all workers; returns the recipes whose vectors are there."""
     encode = ray.remote(num_cpus=1)(encode_items)
     texts = sorted({r.text for r in recipes if r.text is not None})
-    ray.get([encode.remote(job["run"], text) for text in texts])
-
-
-class _Watch:
-    """Tells the progress display and the ledger what trials and tasks do."""
-
-    def __init__(self, progress: Progress, ledger: Ledger, tasks: dict[Any, str]) -> None:
-        self._progress, self._ledger, self._tasks = progress, ledger, tasks
-        self._failures: list[str] = []
-
-    def result(self, result: Mapping[str, Any]) -> None:
-        """A worker group reported."""
-        self.poll()
-        known = ("member", "state", "epoch", "epochs", "train_loss", "select_loss", "select_metric")
-        event = {name: result[name] for name in (*known, "seconds") if name in result}
-        if "member" not in event:
-            return
-        self._ledger.append(event)
-        if event["state"] == "epoch":
-            note = (
-                f"epoch {event['epoch'] + 1}/{event['epochs']}, train {event['train_loss']:.3f}, "
-                f"select {event['select_loss']:.3f}, NDCG@10 {event['select_metric']:.4f}"
-            )
-            self._progress.step(event["member"], event["epoch"] + 1, note)
-        else:
-            self._progress.finish(event["member"], f"trained in {event['seconds']:.0f} s")
-
-    def poll(self, timeout_s: float = 0.0) -> None:
-        """Look after the baselines."""
-        ready, _ = (
-            ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=timeout_s)
-            if self._tasks
-            else ([], [])
-        )
-        for task in ready:
-            member = self._tasks.pop(task)
-            try:
-                seconds = ray.get(task)
-            except ray.exceptions.RayError as error:
-                self._failures.append(f"{member}: {_cause(error)}")
-                self._ledger.append({"member": member, "state": "failed"})
-                continue
-            self._ledger.append({"member": member, "state": "done", "seconds": seconds})
-            self._progress.finish(member, f"fitted in {seconds:.1f} s")
-
-    def wait_for_tasks(self) -> list[str]:
-        """Failures of the baselines, once all are done."""
-        while self._tasks:
-            self.poll(timeout_s=0.2)
-        return self._failures
+    for text, task in {text: encode.remote(job["run"], text) for text in texts}.items():
+        try:
+            ray.get(task)
+        except ray.exceptions.RayError as error:
+            for recipe in (r for r in recipes if r.text == text):
+                watch.failed(recipe_id(recipe) + job["suffix"], error)
+    return [r for r in recipes if recipe_id(r) + job["suffix"] not in watch.failures]
 
 
 def _groups(recipes: Sequence[SequenceRecipe]) -> list[list[SequenceRecipe]]:
@@ -173,9 +148,9 @@ def _groups(recipes: Sequence[SequenceRecipe]) -> list[list[SequenceRecipe]]:
 
 
 def _run_trials(
-    prepared: Prepared, recipes: Sequence[SequenceRecipe], job: Mapping[str, Any], watch: _Watch
-) -> list[str]:
-    """One Tune trial a group of recipes; returns what failed."""
+    prepared: Prepared, recipes: Sequence[SequenceRecipe], job: Mapping[str, Any], watch: Watch
+) -> None:
+    """One Tune trial a group of recipes."""
     from ray import tune
 
     class Report(tune.Callback):
@@ -194,19 +169,22 @@ def _run_trials(
     cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
     concurrent = prepared.experiment.resources.concurrent_trials or max(cpus // workers, 1)
     storage = prepared.run.root.resolve() / "search"
+    groups = _groups(recipes)
     tasks = [
         {
             **job,
+            # The same group goes on where it was cut off, whatever its number of workers.
+            "name": f"train-{group[0].window.label}-{group[0].tokens}{job['suffix']}",
             "recipes": [r.model_dump(mode="json") for r in group],
             "workers": workers,
             "storage": str(storage),
         }
-        for group in _groups(recipes)
+        for group in groups
     ]
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # the display is ours
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is ours to answer
-    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # failures are told by name below
     tuner = tune.Tuner(
         tune.with_resources(run_trial, {"CPU": 0, "memory": _DRIVER_BYTES}),
         param_space={"task": tune.grid_search(tasks)},
@@ -217,11 +195,11 @@ def _run_trials(
     )
     results = tuner.fit()
     shutil.rmtree(storage / "tune", ignore_errors=True)  # the ledger and the store say it all
-    return [
-        f"{_trial_members(r)}: {_cause(r.error)}"
-        for r in map(results.__getitem__, range(len(results)))
-        if r.error is not None
-    ]
+    for at, group in enumerate(groups):
+        if (error := results[at].error) is not None:
+            for member in (recipe_id(r) + job["suffix"] for r in group):
+                if not prepared.run.has_member(member):
+                    watch.failed(member, error)
 
 
 def run_trial(config: dict[str, Any]) -> None:
@@ -231,15 +209,13 @@ def run_trial(config: dict[str, Any]) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     task = config["task"]
-    text = repr((task["recipes"], task["until_ms"], task["suffix"]))
-    name = f"train-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     trainer = TorchTrainer(
         train_group,
         train_loop_config=task,
         torch_config=TorchConfig(backend="gloo"),
         scaling_config=ScalingConfig(num_workers=task["workers"], resources_per_worker={"CPU": 1}),
         run_config=RunConfig(
-            name=name,  # the same group goes on where it was cut off
+            name=task["name"],
             storage_path=task["storage"],
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             failure_config=FailureConfig(max_failures=2),
@@ -249,15 +225,4 @@ def run_trial(config: dict[str, Any]) -> None:
     result = trainer.fit()
     if result.error is not None:
         raise result.error
-    shutil.rmtree(Path(task["storage"]) / name, ignore_errors=True)
-
-
-def _trial_members(result: Any) -> str:
-    recipes = (result.config or {}).get("task", {}).get("recipes", [])
-    return ", ".join(str(r["kind"]) + " " + str(r["window"]) for r in recipes) or "a trial"
-
-
-def _cause(error: BaseException) -> str:
-    """The last line of a remote error: what went wrong, not where."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
+    shutil.rmtree(Path(task["storage"]) / task["name"], ignore_errors=True)

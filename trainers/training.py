@@ -70,6 +70,10 @@ class _Course:
     best_epoch: int = -1
     epochs: list[dict[str, Any]] = field(default_factory=list)
 
+    def is_over(self, recipe: SequenceRecipe) -> bool:
+        stale = self.next_epoch - 1 - self.best_epoch
+        return self.next_epoch >= recipe.epochs or stale >= recipe.patience
+
 
 def train_sequence(
     recipe: SequenceRecipe,
@@ -98,7 +102,7 @@ def train_sequence(
         best, progress = load_checkpoint(engine, resume)
         course = _Course(**progress["course"])
     judged = _judged(select)
-    while course.next_epoch < recipe.epochs:
+    while not course.is_over(recipe):
         began = time.perf_counter()
         train_loss, events = _train_epoch(engine, recipe, plan, course, group)
         seconds = time.perf_counter() - began
@@ -124,8 +128,6 @@ def train_sequence(
                 progress = {"course": vars(course)}
                 save_checkpoint(engine, best, progress, checkpoint)
             report(epoch, checkpoint)
-        if course.next_epoch - 1 - course.best_epoch >= recipe.patience:
-            break
     engine.module.load_state_dict(best)
     return SequenceMember(recipe=recipe, network=engine.module), course.epochs
 

@@ -28,6 +28,8 @@ from penchant.trainers.training import Epoch, Group, train_sequence
 
 __all__ = ["train_group"]
 
+_RECIPE = "recipe.json"  # in a checkpoint: whose it is
+
 
 def train_group(task: dict[str, Any]) -> None:
     """Train, score and keep every recipe of `task`.
@@ -43,10 +45,11 @@ def train_group(task: dict[str, Any]) -> None:
     group = Group(rank=context.get_world_rank(), workers=context.get_world_size())
     prepared = open_prepared(RunDirectory(Path(task["run"])))
     recipes = TypeAdapter(list[SequenceRecipe]).validate_python(task["recipes"])
-    done = [prepared.run.has_member(recipe_id(r) + task["suffix"]) for r in recipes]
-    for recipe, is_done in zip(recipes, done, strict=True):
-        if not is_done:
-            _train_one(prepared, recipe, task, group)
+    todo = [r for r in recipes if not prepared.run.has_member(recipe_id(r) + task["suffix"])]
+    with _last_checkpoint(group) as checkpoint:
+        begun = None if checkpoint is None else (checkpoint / _RECIPE).read_text()
+    for recipe in sorted(todo, key=lambda r: r.model_dump_json() != begun):
+        _train_one(prepared, recipe, task, group)
 
 
 def _train_one(
@@ -64,16 +67,18 @@ def _train_one(
         metrics = {"member": member_id, "state": "epoch", **vars(epoch)}
         kept = None
         if checkpoint is not None:
-            (checkpoint / "member").write_text(member_id)
+            (checkpoint / _RECIPE).write_text(recipe.model_dump_json())
             kept = ray.train.Checkpoint.from_directory(checkpoint)
         ray.train.report(metrics, checkpoint=kept)
 
     select, text = prepared.requests[Block.SELECT], _text(prepared, recipe)
-    with _checkpoint_of(member_id, group) as resume:
+    with _last_checkpoint(group) as resume:
+        if resume is not None and (resume / _RECIPE).read_text() != recipe.model_dump_json():
+            resume = None  # another member's, which is finished
         member, history = train_sequence(recipe, past, select, text, group, report, resume)
     if group.rank == 0:
         facts = {
-            "train_s": time.perf_counter() - began,
+            "train_s": sum(epoch["seconds"] for epoch in history),  # over all lives of the run
             "history": history,
             "workers": group.workers,
         }
@@ -91,8 +96,8 @@ def _train_one(
 
 
 @contextmanager
-def _checkpoint_of(member_id: str, group: Group) -> Iterator[Path | None]:
-    """The group's last checkpoint, if it is this member's."""
+def _last_checkpoint(group: Group) -> Iterator[Path | None]:
+    """The group's last checkpoint; `recipe.json` in it says whose it is."""
     import ray.train
 
     latest = ray.train.get_checkpoint()
@@ -100,8 +105,7 @@ def _checkpoint_of(member_id: str, group: Group) -> Iterator[Path | None]:
         yield None
         return
     with latest.as_directory() as directory:
-        path = Path(directory)
-        yield path if (path / "member").read_text() == member_id else None
+        yield Path(directory)
         if group.workers > 1:
             torch.distributed.barrier()  # nobody deletes what another still reads
 

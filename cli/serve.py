@@ -1,0 +1,139 @@
+"""`penchant serve`: an ensemble behind an endpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penchant.cli.options import Json, RunDir
+
+if TYPE_CHECKING:
+    from penchant.serve.ask import Asked
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="An ensemble behind an HTTP endpoint.")
+
+_SHOWN_PURCHASES = 8
+
+
+@app.command()
+def run(
+    place: RunDir,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="A loopback address; others wait for API keys.")
+    ] = "127.0.0.1",
+) -> None:
+    """Serve the ensemble that a run recommends, until Ctrl-C.
+
+    RUN_DIR may also be the directory of one ensemble, such as runs/demo/ensembles/greedy.
+
+    \b
+    Example:
+      penchant serve run runs/demo --port 8080
+    """
+    from penchant.serve.run import find_ensemble, serving, wait_for_stop
+
+    directory = find_ensemble(place)
+    typer.echo(f"starting {directory} ...", err=True)
+    with serving(directory, host=host, port=port) as url:
+        _introduce(url, directory)
+        wait_for_stop()
+        typer.echo("stopping ...", err=True)
+
+
+@app.command()
+def ask(
+    place: RunDir,
+    url: Annotated[
+        str | None,
+        typer.Option(help="A running endpoint; without it, one is started and stopped again."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Ask about one stored test request, and mark what was chosen in reality.
+
+    \b
+    Examples:
+      penchant serve ask runs/demo
+      penchant serve ask runs/demo --url http://127.0.0.1:8080 --json
+    """
+    from penchant.serve.ask import ask_stored
+    from penchant.serve.run import find_ensemble, free_port, serving
+    from penchant.serve.stored import StoredRequests
+
+    stored = StoredRequests.open(place)
+    if url is not None:
+        asked = ask_stored(url, stored)
+    else:
+        directory = find_ensemble(place)
+        typer.echo(f"starting {directory} ...", err=True)
+        with serving(directory, port=free_port()) as started:
+            asked = ask_stored(started, stored)
+    if as_json:
+        print(json.dumps(asked.answer))
+        return
+    _show(asked, dict(zip(stored.catalog.item_ids, stored.catalog.item_texts, strict=True)))
+
+
+def _introduce(url: str, directory: Path) -> None:
+    from penchant.platform.events import Catalog
+
+    item = Catalog.open(directory).item_ids[0]
+    body = json.dumps(
+        {"time": "2030-01-02T12:00:00Z", "history": [{"item": item, "time": "2030-01-01"}], "k": 5}
+    )
+    print(f"serving {directory} at {url}   (Ctrl-C stops)")
+    print("  POST /v1/recommend   the best items for a history")
+    print("  POST /v1/score       scores of given items")
+    print("  GET  /v1/ensemble    members, weights, windows, metrics")
+    print("  GET  /healthz        whether answers are given")
+    print("  GET  /openapi.json   all of it, for machines; /docs for people")
+    print(f"\ncurl -s {url}/v1/recommend -H 'content-type: application/json' \\")
+    print("  -d '" + body.replace("'", "'\\''") + "'", flush=True)
+
+
+def _show(asked: Asked, texts: dict[str, str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, markup=False, width=120)
+    events = asked.body["history"]
+    console.print(f"\nlast {min(len(events), _SHOWN_PURCHASES)} of {len(events)} events:")
+    for event in events[-_SHOWN_PURCHASES:]:
+        console.print(f"  {_day(event['time'])}  {texts[event['item']] or event['item']}")
+    table = Table(title=f"asked about {_day(asked.body['time'])}", title_justify="left")
+    table.add_column("#", justify="right")
+    table.add_column("item")
+    table.add_column("score", justify="right")
+    table.add_column("chosen then")
+    for place, result in enumerate(asked.answer["results"], start=1):
+        known = result["item"] in asked.chosen if asked.label is None else bool(asked.label)
+        score = "" if result["score"] is None else f"{result['score']:.3f}"
+        table.add_row(
+            str(place), result.get("text") or result["item"], score, "yes" if known else ""
+        )
+    console.print(table)
+    if asked.label is None:
+        hits = sum(result["item"] in asked.chosen for result in asked.answer["results"])
+        console.print(f"{hits} of these were among the {len(asked.chosen)} items chosen then")
+    members = ", ".join(f"{m['id']} {m['weight']:.2f}" for m in asked.card["members"])
+    console.print(
+        f"ensemble {asked.card['name']} ({members}) answered in {asked.latency_ms:.0f} ms",
+        soft_wrap=True,
+    )
+    if asked.answer["degraded"]:
+        missing = ", ".join(f"{m['member']} ({m['reason']})" for m in asked.answer["left_out"])
+        console.print(f"degraded, without {missing}", soft_wrap=True)
+
+
+def _day(time_ms: int) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")

@@ -1,0 +1,98 @@
+"""Results as tables: on a terminal in colour, elsewhere as plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from penchant.ensembles.figures import evidence
+
+__all__ = ["show_description", "show_report"]
+
+_PLAIN_WIDTH = 150
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_PLAIN_WIDTH)
+    return console
+
+
+def show_report(report: Mapping[str, Any], directory: Path) -> None:
+    """Members, combinations and the verdict."""
+    console = _console()
+    metric = report["metric"]
+    members = Table("member", metric, *_splits(report), "train s", "parameters", "score ms")
+    members.title = f"members on test ({report['requests']['test']} requests), best on select first"
+    for member in report["members"]:
+        test = member["test"]
+        mark = " *" if member["id"] == report["best_single"] else ""
+        members.add_row(
+            member["id"] + mark,
+            _interval(test[metric]),
+            *(f"{test[f'{metric}/{split}']['mean']:.4f}" for split in _splits(report)),
+            f"{member['train_s']:.1f}",
+            f"{member['params']:,}",
+            f"{member['score_ms']:.1f}",
+        )
+    console.print(members)
+    if report["ensembles"]:
+        ensembles = Table("ensemble", metric, "difference to the best single *", "p", "members")
+        for ensemble in report["ensembles"]:
+            difference = ensemble["difference_to_best_single"][metric]
+            ensembles.add_row(
+                ensemble["name"],
+                _interval(ensemble["test"][metric]),
+                _interval(difference, sign="+"),
+                f"{difference['p']:.3f}",
+                ", ".join(f"{name} {weight:.2f}" for name, weight in ensemble["weights"].items()),
+            )
+        console.print(ensembles)
+    console.print(f"{report['verdict']} {evidence(report)}".strip(), soft_wrap=True)
+    console.print(f"\nreport: {directory / 'report' / 'report.html'}", soft_wrap=True)
+    console.print(f"serve:  penchant serve run {directory}", soft_wrap=True)
+
+
+def _splits(report: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("repeat", "explore") if report["task"] == "next_item" else ()
+
+
+def _interval(value: Mapping[str, float], sign: str = "") -> str:
+    mean, low, high = (f"{value[name]:{sign}.4f}" for name in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def show_description(facts: Mapping[str, Any]) -> None:
+    """What an event log holds."""
+    console = _console()
+    table = Table("events", "", show_header=False)
+    for name in ("users", "items", "events", "groups"):
+        if facts.get(name) is not None:
+            table.add_row(name, f"{facts[name]:,}")
+    table.add_row("from", str(facts["first"]))
+    table.add_row("to", str(facts["last"]))
+    table.add_row("repeat share", f"{facts['repeat_share']:.1%}")
+    for name, label in (("history_events", "events a user"), ("gap_days", "days between groups")):
+        if facts.get(name):
+            shown = ", ".join(f"{key} {value:,.4g}" for key, value in facts[name].items())
+            table.add_row(label, shown)
+    table.add_row("items without text", f"{facts['items_without_text']:,}")
+    for name, value in facts["quarantine"].items():
+        table.add_row(
+            name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value)
+        )
+    console.print(table)
+    top = Table("top items", "events", "share")
+    for item in facts["top_items"][:10]:
+        events = item.get("events")
+        top.add_row(
+            item["text"] or item["item"],
+            "" if events is None else f"{events:,}",
+            f"{item['share']:.2%}",
+        )
+    console.print(top)

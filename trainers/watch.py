@@ -1,0 +1,78 @@
+"""What trials and tasks do, told to the progress display and written to the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+
+from penchant.platform.errors import PenchantError
+from penchant.platform.progress import Progress
+from penchant.trainers.ledger import Ledger
+
+__all__ = ["Watch"]
+
+
+class Watch:
+    """Tells the progress display and the ledger what trials and tasks do."""
+
+    def __init__(self, progress: Progress, ledger: Ledger, tasks: dict[Any, str]) -> None:
+        self._progress, self._ledger, self._tasks = progress, ledger, tasks
+        self.failures: dict[str, str] = {}  # member -> what went wrong
+
+    def result(self, result: Mapping[str, Any]) -> None:
+        """A worker group reported."""
+        self.poll()
+        known = ("member", "state", "epoch", "epochs", "train_loss", "select_loss", "select_metric")
+        event = {name: result[name] for name in (*known, "seconds") if name in result}
+        if "member" not in event:
+            return
+        self._ledger.append(event)
+        if event["state"] == "epoch":
+            note = (
+                f"epoch {event['epoch'] + 1}/{event['epochs']}, train {event['train_loss']:.3f}, "
+                f"select {event['select_loss']:.3f}, NDCG@10 {event['select_metric']:.4f}"
+            )
+            self._progress.step(event["member"], event["epoch"] + 1, note)
+        else:
+            self._progress.finish(event["member"], f"trained in {event['seconds']:.0f} s")
+
+    def poll(self, timeout_s: float = 0.0) -> None:
+        """Look after the baselines."""
+        ready, _ = (
+            ray.wait(list(self._tasks), num_returns=len(self._tasks), timeout=timeout_s)
+            if self._tasks
+            else ([], [])
+        )
+        for task in ready:
+            member = self._tasks.pop(task)
+            try:
+                seconds = ray.get(task)
+            except ray.exceptions.RayError as error:
+                self.failed(member, error)
+                continue
+            self._ledger.append({"member": member, "state": "done", "seconds": seconds})
+            self._progress.finish(member, f"fitted in {seconds:.1f} s")
+
+    def failed(self, member: str, error: BaseException) -> None:
+        """A member failed: the ledger keeps the whole story, the display its end."""
+        self.failures[member] = _cause(error)
+        self._ledger.append({"member": member, "state": "failed", "error": str(error)})
+        self._progress.say(f"{member}: failed, {self.failures[member]}")
+
+    def wait_for_tasks(self) -> None:
+        """Look after the baselines until all are done."""
+        while self._tasks:
+            self.poll(timeout_s=0.2)
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong, not where: our own errors whole, of others the last line."""
+    if isinstance(error, ray.exceptions.RayTaskError):
+        error = error.cause
+    if isinstance(error, PenchantError):
+        return f"{type(error).__name__}: {error}"
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    name, colon, message = (lines[-1] if lines else type(error).__name__).strip().partition(": ")
+    return f"{name.rpartition('.')[2]}{colon}{message}"
