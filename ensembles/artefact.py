@@ -43,14 +43,20 @@ ENSEMBLE_VERSION = 1
 
 
 def combine(
-    scores: Sequence[NDArray[np.float32]], weights: Sequence[float], how: Normalization
+    scores: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float], how: Normalization
 ) -> NDArray[np.float32]:
-    """Weighted sum of normalised scores, shape (R, C); a single member passes unchanged."""
-    if len(scores) == 1:
-        return scores[0]
-    total = np.zeros(scores[0].shape, dtype=np.float32)
-    for part, weight in zip(scores, weights, strict=True):
-        total += np.float32(weight) * normalize(part, how)
+    """Weighted mean of the normalised scores that are there, shape (R, C).
+
+    Weights of missing members go to the others in proportion. An ensemble of one passes its
+    member's scores unchanged.
+    """
+    if len(weights) == 1:
+        return next(iter(scores.values()))
+    present = {name: weight for name, weight in weights.items() if name in scores}
+    whole = sum(present.values())
+    total = np.zeros(next(iter(scores.values())).shape, dtype=np.float32)
+    for name, weight in present.items():
+        total += np.float32(weight / whole) * normalize(scores[name], how)
     return total
 
 
@@ -78,13 +84,7 @@ class Ensemble:
 
         Where some are missing, the weights of the others are scaled up to the same sum.
         """
-        chosen = [name for name in self.weights if name in scores]
-        weights = [self.weights[name] for name in chosen]
-        if len(self.weights) == 1:
-            return combine([scores[name] for name in chosen], weights, self.normalization)
-        scale = sum(self.weights.values()) / sum(weights)
-        parts = [normalize(scores[name], self.normalization) for name in chosen]
-        return combine(parts, [scale * weight for weight in weights], "none")
+        return combine(scores, self.weights, self.normalization)
 
     def score(self, log: EventLog, requests: Requests) -> NDArray[np.float32]:
         """The ensemble's scores, shape (R, C)."""

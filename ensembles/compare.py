@@ -111,7 +111,7 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     test = {name: _scores(prepared, Block.TEST, name) for name in member_ids}
     candidates = []
     for name, weights, value, gain in fitted:
-        scores = combine([test[m] for m in weights], list(weights.values()), how)
+        scores = combine(test, weights, how)
         candidates.append(
             Candidate(
                 combiner=name,
