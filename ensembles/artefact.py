@@ -51,7 +51,7 @@ def combine(
     member's scores unchanged.
     """
     if len(weights) == 1:
-        return next(iter(scores.values()))
+        return scores[next(iter(weights))]
     present = {name: weight for name, weight in weights.items() if name in scores}
     whole = sum(present.values())
     total = np.zeros(next(iter(scores.values())).shape, dtype=np.float32)

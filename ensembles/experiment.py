@@ -16,6 +16,7 @@ from penchant.platform.cluster import start_ray
 from penchant.platform.config import Experiment
 from penchant.platform.errors import ConfigError
 from penchant.platform.intervals import Interval
+from penchant.platform.memory import PeakMemory
 from penchant.platform.prepared import Prepared, open_prepared, prepare
 from penchant.platform.progress import Progress
 from penchant.platform.recipes import recipe_id
@@ -49,6 +50,17 @@ def run_experiment(
         directory: the run directory; what is finished there is not done again.
         address: of a Ray cluster that sees the directory, or None for a private Ray.
     """
+    with PeakMemory() as memory:
+        return _run(experiment, directory, progress, address, memory)
+
+
+def _run(
+    experiment: Experiment,
+    directory: Path,
+    progress: Progress,
+    address: str | None,
+    memory: PeakMemory,
+) -> dict[str, Any]:
     stages = _Stages()
     recipes = experiment_recipes(experiment)
     with stages.stage("prepare"):
@@ -70,7 +82,7 @@ def run_experiment(
                 )
     member_ids = [recipe_id(recipe) for recipe in recipes]
     refit_ids = [recipe_id(recipe) + REFIT for recipe in refits]
-    return _finish(prepared, member_ids, refit_ids, progress, stages)
+    return _finish(prepared, member_ids, refit_ids, progress, stages, memory)
 
 
 def compare_again(directory: Path, progress: Progress) -> dict[str, Any]:
@@ -84,7 +96,8 @@ def compare_again(directory: Path, progress: Progress) -> dict[str, Any]:
             "Run the experiment first."
         )
     refits = [name for name in made if name.endswith(REFIT)]
-    return _finish(prepared, members, refits, progress, _Stages())
+    with PeakMemory() as memory:
+        return _finish(prepared, members, refits, progress, _Stages(), memory)
 
 
 def _finish(
@@ -93,13 +106,15 @@ def _finish(
     refit_ids: list[str],
     progress: Progress,
     stages: _Stages,
+    memory: PeakMemory,
 ) -> dict[str, Any]:
     with stages.stage("compare"):
         progress.say(f"comparing {len(member_ids)} members and their combinations")
         comparison: Comparison = compare(prepared, member_ids, progress.say)
         refitted: dict[str, dict[str, Interval]] = judge_block(prepared, Block.TEST, refit_ids)
         save_artefacts(prepared, comparison)
-    report = build_report(prepared, comparison, refitted, _all_seconds(prepared, stages))
+    seconds = _all_seconds(prepared, stages)
+    report = build_report(prepared, comparison, refitted, seconds, memory.peak_bytes)
     page = write_report(report, prepared.run.report)
     progress.say(f"report: {page}")
     return report

@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from penchant.ensembles.combiner import quality, refuse_other_blocks
 from penchant.ensembles.predictions import Blend, Predictions
 
@@ -35,8 +37,9 @@ class GreedyCombiner:
         chosen: list[str] = []
         best_value, best_length = float("-inf"), 0
         while len(chosen) < self.max_rounds and len(chosen) - best_length < self.patience:
+            size = np.float32(len(chosen) + 1)  # the mean, not the sum: losses read its scale
             values = {
-                name: quality(part if total is None else total + part, requests, metric)
+                name: quality(part if total is None else (total + part) / size, requests, metric)
                 for name, part in scores.items()
             }
             picked = max(values, key=lambda name: values[name])  # the first of equals

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform as system
-import resource
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
@@ -16,6 +15,7 @@ from penchant.platform.cluster import cpu_budget
 from penchant.platform.describe import describe
 from penchant.platform.events import read_log_card
 from penchant.platform.intervals import Interval
+from penchant.platform.metrics import LOWER_IS_BETTER
 from penchant.platform.prepared import Prepared
 from penchant.trainers.member import read_card
 
@@ -31,12 +31,14 @@ def build_report(
     comparison: Comparison,
     refitted: Mapping[str, Mapping[str, Interval]],
     seconds: Mapping[str, float],
+    peak_bytes: int,
 ) -> dict[str, Any]:
     """The report as `docs/report.schema.json` describes it.
 
     Args:
         refitted: test metrics of members that were refitted, by the id of the refit.
         seconds: time of each stage of the run.
+        peak_bytes: most memory that the run held, over all its processes.
     """
     experiment, requests = prepared.experiment, prepared.requests
     recommended = comparison.recommended
@@ -62,7 +64,7 @@ def build_report(
         "machine": _machine(),
         "versions": {name: metadata.version(name) for name in _VERSIONS},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
-        "peak_memory_mb": _peak_mb(),
+        "peak_memory_mb": round(peak_bytes / 2**20, 1),
     }
     report["verdict"] = _verdict(comparison)
     return report
@@ -89,7 +91,8 @@ def save_artefacts(prepared: Prepared, comparison: Comparison) -> None:
 
 def _ranked(comparison: Comparison) -> list[tuple[str, Mapping[str, Interval]]]:
     """Members as `select` ranks them."""
-    return sorted(comparison.members.items(), key=lambda pair: -comparison.select[pair[0]])
+    sign = -1 if comparison.metric in LOWER_IS_BETTER else 1
+    return sorted(comparison.members.items(), key=lambda pair: -sign * comparison.select[pair[0]])
 
 
 def _member(
@@ -151,7 +154,7 @@ def _verdict(comparison: Comparison) -> str:
     )
 
 
-def _json(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float]]:
+def _json(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
     return {name: value.to_json() for name, value in metrics.items()}
 
 
@@ -163,10 +166,3 @@ def _machine() -> dict[str, Any]:
         "cpus": budget.cpus,
         "memory_gb": round(budget.memory_bytes / 2**30, 1),
     }
-
-
-def _peak_mb() -> float:
-    """Largest resident memory of this process and of those it started and waited for."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return round(max(own, children) / 1024, 1)

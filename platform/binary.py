@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import special
 
 from penchant.platform.intervals import Interval, Resampler
 
@@ -17,7 +18,7 @@ def binary_per_request(
 ) -> Mapping[str, NDArray[np.float64]]:
     """Log loss, Brier score and accuracy at 0.5 of each request, each of shape (R,)."""
     odds = log_odds.astype(np.float64)
-    chance = 1 / (1 + np.exp(-odds))
+    chance = special.expit(odds)
     return {
         "log_loss": np.logaddexp(0.0, odds) - label * odds,
         "brier": (chance - label) ** 2,

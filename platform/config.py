@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from ruamel.yaml import YAML
@@ -106,11 +106,14 @@ def _check_columns(
         )
 
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
 class Time(_Section):
     """Where the blocks start: dates, or shares of the events."""
 
-    dates: dict[Literal["train", "select", "blend", "test", "end"], datetime] | None = None
-    quantiles: dict[Literal["select", "blend", "test"], float] | None = None
+    dates: dict[Literal["select", "blend", "test", "end"], datetime] | None = None
+    quantiles: dict[Literal["select", "blend", "test"], Share] | None = None
 
     @field_validator("dates", mode="before")
     @classmethod
@@ -148,7 +151,7 @@ class Requests(_Section):
     per_block: int = Field(
         default=4000, ge=1, description="At most so many requests a block, sampled."
     )
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     exclude_seen: bool = Field(
         default=False, description="Items the user has had are never asked for."
     )
@@ -200,7 +203,7 @@ class Ensemble(_Section):
     bootstrap: int = Field(
         default=1000, ge=100, description="Resamples of users behind every interval."
     )
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
 
 class Resources(_Section):
@@ -255,7 +258,7 @@ def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
         raise ConfigError(
             f"{path} does not exist: expected an experiment file, such as examples/groceries.yaml."
         )
-    tree = _yaml(path.read_text(), str(path))
+    tree = _yaml(path.read_bytes(), str(path))
     if not isinstance(tree, dict):
         raise ConfigError(
             f"{path}: expected keys and values at the top, got {type(tree).__name__}."
@@ -268,7 +271,7 @@ def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
         raise ConfigError(_explain(error, path)) from error
 
 
-def _yaml(text: str, place: str) -> Any:
+def _yaml(text: str | bytes, place: str) -> Any:
     try:
         return YAML(typ="safe", pure=True).load(text)  # refuses duplicate keys
     except YAMLError as error:

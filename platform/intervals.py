@@ -6,6 +6,7 @@ too narrow (Efron and Tibshirani 1993, chapter 8: resample the independent units
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
@@ -24,9 +25,13 @@ class Interval:
     high: float
     p: float | None = None  # two-sided: how often a resample falls on the other side of zero
 
-    def to_json(self) -> dict[str, float]:
-        """The fields that are set."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+    def to_json(self) -> dict[str, float | None]:
+        """The fields that are set; null stands for a figure that does not exist."""
+        return {
+            name: value if math.isfinite(value) else None
+            for name, value in asdict(self).items()
+            if value is not None
+        }
 
 
 class Resampler:

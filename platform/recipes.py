@@ -24,7 +24,7 @@ __all__ = [
 
 
 class _Recipe(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
 
     #: Whether the member's counts fade; elsewhere `window.half_life_days` would do nothing.
     fades: ClassVar[bool] = False
@@ -85,7 +85,7 @@ class BoostedRecipe(_Recipe):
     popular_candidates: int = Field(
         default=100, ge=1, description="Popular items ranked beside the user's own."
     )
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
 
 class Size(BaseModel):
@@ -137,7 +137,7 @@ class SequenceRecipe(_Recipe):
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
     dropout: float = Field(default=0.1, ge=0, lt=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _has_item_vectors(self) -> SequenceRecipe:

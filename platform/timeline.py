@@ -143,7 +143,7 @@ def blocks_from_dates(starts: Mapping[str, datetime], first_ms: int, last_ms: in
     """Blocks at given dates.
 
     Args:
-        starts: moments for `select`, `blend`, `test`, and optionally `train` and `end`.
+        starts: moments for `select`, `blend`, `test`, and optionally `end`.
         first_ms: time of the log's first event.
         last_ms: time of the log's last event.
 
@@ -152,7 +152,7 @@ def blocks_from_dates(starts: Mapping[str, datetime], first_ms: int, last_ms: in
     """
     edges = {name: as_utc(moment) for name, moment in starts.items()}
     return _checked(
-        edges.get("train", first_ms),
+        first_ms,
         edges["select"],
         edges["blend"],
         edges["test"],

@@ -107,7 +107,8 @@ def build_batch(
     position = np.arange(total) - begin[sequence]
     token = sequences.first_token[sequence] + position - 1
     is_start = position == 0
-    low, high = starts[np.maximum(token, 0)], starts[np.maximum(token, 0) + 1]
+    low = starts[np.maximum(token, 0)]
+    high = starts[np.minimum(np.maximum(token, 0) + 1, len(starts) - 1)]  # a log may be empty
     high = np.minimum(high, sequences.end[sequence])
     counts = np.where(is_start, 0, high - low)
     time_ms, asked_ms = _times(log, starts, sequences, token, is_start, begin + lengths - 1)

@@ -125,7 +125,7 @@ def fit_boosted(recipe: BoostedRecipe, past: Past) -> BoostedMember:
     if not len(requests):
         raise DataError(
             "boosted: no request lies before the cut-off; expected some to learn from. "
-            "Move time.blocks later, or lower requests.min_items."
+            "Move the blocks later, or lower requests.min_items."
         )
     facts = item_facts(past)
     popular = np.argsort(-facts[:, 0], kind="stable")[: recipe.popular_candidates]

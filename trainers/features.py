@@ -71,7 +71,7 @@ def pair_features(
     features = np.full((len(pairs.item), len(PAIR_FEATURES)), np.nan, dtype=np.float32)
     wanted = pairs.request * np.int64(log.num_items) + pairs.item
     at = np.searchsorted(own, wanted)
-    found = np.flatnonzero((at < len(own)) & (own[np.minimum(at, len(own) - 1)] == wanted))
+    found = np.flatnonzero(np.append(own, -1)[at] == wanted)  # no pair has the key -1
     features[found, : table.shape[1]] = table[at[found]]
     moment = _moment_features(log, requests, history)
     features[:, table.shape[1] :] = moment[pairs.request]

@@ -83,11 +83,11 @@ def write_member(
     )
     card = {
         "version": MEMBER_VERSION,
-        "recipe": recipe.model_dump(mode="json"),
+        "recipe": json.loads(recipe.model_dump_json()),  # with "Infinity" as a text
         "state": dict(state),
     }
     partial = directory / "member.json.partial"
-    partial.write_text(json.dumps(card, indent=1))
+    partial.write_text(json.dumps(card, indent=1, allow_nan=False))
     partial.replace(directory / "member.json")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from penchant.platform.errors import DataError
 from penchant.platform.recipes import SequenceRecipe
 from penchant.platform.requests import all_requests, ranges
 from penchant.trainers.batches import Batch, Sequences, build_batch, token_starts
@@ -39,6 +40,9 @@ class TrainingPlan:
 
     A history longer than twice `max_tokens` is cut into pieces, at places that change with the
     epoch; each piece is read once, and all its requests are learned from in parallel.
+
+    Raises:
+        DataError: there are no requests to learn from.
     """
 
     def __init__(self, recipe: SequenceRecipe, past: Past) -> None:
@@ -46,6 +50,11 @@ class TrainingPlan:
         self.starts = token_starts(past.log, recipe)
         everything = np.iinfo(np.int64).min
         self.requests = all_requests(past.log, past.spec, everything, past.until_ms)
+        if not len(self.requests):
+            raise DataError(
+                "sequence: no request lies before the cut-off; expected some to learn from. "
+                "Move the blocks later, or lower requests.min_items."
+            )
         #: whole tokens before each request, counted from the log's first
         self._token = np.searchsorted(self.starts[1:], self.requests.end, side="right")
 
@@ -78,7 +87,6 @@ class TrainingPlan:
         random = np.random.default_rng([self.recipe.seed, epoch, 0])
         shift = np.where(last - first > size, random.integers(0, size, len(first)), 0)
         number = -(-(last - first + shift) // size)
-        number = np.maximum(number, 1)  # a user without events can be asked about too
         user = np.repeat(np.arange(len(first)), number)
         begin = first[user] - shift[user] + size * ranges(np.zeros(len(first), np.int64), number)
         end = np.minimum(begin + size, last[user])

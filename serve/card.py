@@ -1,0 +1,70 @@
+"""Opens an ensemble's artefact for answering: its card, its catalogue, its weights."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from penchant.ensembles.artefact import Ensemble, load_ensemble
+from penchant.platform.events import Catalog, read_log_card
+from penchant.serve.desk import Desk
+from penchant.serve.history import Reader
+from penchant.serve.panel import AskMember, Panel
+from penchant.serve.schema import EnsembleCard, MemberCard
+from penchant.trainers.member import read_card
+
+__all__ = ["open_desk"]
+
+
+def open_desk(directory: Path, ask: AskMember) -> Desk:
+    """A desk for an artefact; no member is loaded.
+
+    Args:
+        directory: the artefact.
+        ask: reaches a member by its id.
+
+    Raises:
+        DataError: the artefact is not whole.
+    """
+    ensemble = load_ensemble(directory, only=[])
+    log = read_log_card(directory)
+    reader = Reader(
+        catalog=Catalog.open(directory),
+        types=log["types"],
+        has_groups=log["has_groups"],
+        requests=ensemble.requests,
+    )
+    return Desk(card=_card(directory, ensemble, reader), reader=reader, panel=Panel(ensemble, ask))
+
+
+def _card(directory: Path, ensemble: Ensemble, reader: Reader) -> EnsembleCard:
+    asked, facts = ensemble.requests, ensemble.card
+    return EnsembleCard(
+        name=ensemble.name,
+        version=hashlib.sha256((directory / "ensemble.json").read_bytes()).hexdigest()[:12],
+        task=asked.task,
+        unit=asked.unit,
+        has_groups=reader.has_groups,
+        types=list(reader.types),
+        exclude_seen=asked.exclude_seen,
+        normalization=ensemble.normalization,
+        items=len(ensemble.item_ids),
+        metric=asked.metric,
+        data_until=facts.get("data_until"),
+        test=facts.get("test", {}),
+        members=[
+            _member_card(directory, name, weight) for name, weight in ensemble.weights.items()
+        ],
+    )
+
+
+def _member_card(directory: Path, member_id: str, weight: float) -> MemberCard:
+    recipe, _ = read_card(directory / "members" / member_id)
+    size = getattr(recipe, "size", None)
+    return MemberCard(
+        id=member_id,
+        kind=recipe.kind,
+        weight=weight,
+        window=recipe.window.model_dump(),
+        size=None if size is None else size.label,
+    )

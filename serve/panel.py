@@ -1,0 +1,106 @@
+"""The combiner: asks all members at once and answers, at the deadline, from those that did.
+
+It lives in the ingress: a deployment of its own would add a hop of 2 ms to an addition. A member
+that fails, is overloaded, answers nonsense or is late is left out and the weights of the others
+are scaled up, so that one broken member costs quality and never an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.ensembles.artefact import Ensemble
+from penchant.serve.history import Question
+from penchant.serve.schema import LeftOut
+
+__all__ = ["AskMember", "OverloadedError", "Panel", "Verdict"]
+
+logger = logging.getLogger(__name__)
+
+
+class OverloadedError(Exception):
+    """A member has as many requests waiting as it may have."""
+
+
+class AskMember(Protocol):
+    """How a member is reached."""
+
+    async def __call__(self, member_id: str, question: Question) -> NDArray[np.float32] | None:
+        """Its scores, shape (R, C), or None where it cannot give sound ones.
+
+        Raises:
+            OverloadedError: it takes no more questions at the moment.
+            Exception: whatever can go wrong on the way; the member is then left out.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the members say together."""
+
+    scores: NDArray[np.float32] | None  # (R, C); None where no member answered
+    members: Mapping[str, NDArray[np.float32]]  # of those that answered, each (R, C)
+    left_out: list[LeftOut]
+
+
+class Panel:
+    """The members of an ensemble and its weights.
+
+    Args:
+        ensemble: weights and normalisation; its members need not be loaded.
+        ask: reaches a member by its id.
+    """
+
+    def __init__(self, ensemble: Ensemble, ask: AskMember) -> None:
+        self._ensemble, self._ask = ensemble, ask
+
+    async def judge(self, question: Question, timeout_s: float) -> Verdict:
+        """Ask everybody, wait for at most `timeout_s`, combine."""
+        tasks = {
+            name: asyncio.create_task(self._ask(name, question)) for name in self._ensemble.weights
+        }
+        try:
+            await asyncio.wait(tasks.values(), timeout=max(timeout_s, 0.0))
+        finally:  # the client may be gone: then nobody waits for the members either
+            for task in tasks.values():
+                task.cancel()
+        width = len(self._ensemble.item_ids) if question.candidate is None else 1
+        scores: dict[str, NDArray[np.float32]] = {}
+        left_out = []
+        for name, task in tasks.items():
+            answer = _outcome(name, task, (question.rows, width))
+            if isinstance(answer, LeftOut):
+                left_out.append(answer)
+            else:
+                scores[name] = answer
+        return Verdict(
+            scores=self._ensemble.combine(scores) if scores else None,
+            members=scores,
+            left_out=left_out,
+        )
+
+
+def _outcome(
+    name: str, task: asyncio.Task[NDArray[np.float32] | None], shape: tuple[int, int]
+) -> NDArray[np.float32] | LeftOut:
+    if not task.done() or task.cancelled():
+        return LeftOut(member=name, reason="deadline")
+    error = task.exception()
+    if error is None:
+        scores = task.result()
+        if scores is not None and scores.shape == shape:
+            return scores
+        return LeftOut(member=name, reason="failed")
+    if isinstance(error, OverloadedError):
+        return LeftOut(member=name, reason="overloaded")
+    # The type alone: a message might repeat what a user sent.
+    logger.warning("member %s failed: %s", name, type(error).__name__)
+    return LeftOut(member=name, reason="failed")

@@ -1,0 +1,89 @@
+"""How many workers share the work, and whether one dies, changes nothing that is learned."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+
+from penchant.platform.cluster import start_ray
+from penchant.platform.config import Resources
+from penchant.platform.prepared import Prepared
+from penchant.platform.progress import Progress
+from penchant.platform.store import RunDirectory
+from penchant.trainers.ledger import Ledger
+from penchant.trainers.search import experiment_recipes, fit_members
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
+
+#: Two workers add up gradients in another order than one: a few float32 units over all steps.
+TOLERANCE = 1e-5
+KILL_AFTER = 5  # epochs
+
+
+class KillingProgress(Progress):
+    """Kills one of the training workers once the ledger has told of a few epochs."""
+
+    killed = 0
+
+    def step(self, part: str, done: int, note: str) -> None:
+        super().step(part, done, note)
+        if done >= KILL_AFTER and not self.killed:
+            ours = psutil.Process().children(recursive=True)
+            workers = [p for p in ours if "ray::RayTrainWorker" in " ".join(p.cmdline())]
+            assert len(workers) == 2
+            os.kill(workers[-1].pid, signal.SIGKILL)
+            self.killed = workers[-1].pid
+
+
+@pytest.fixture(scope="module")
+def refitted(searched: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """The searched run with `long` taken away and fitted again: two workers, one dies."""
+    root = tmp_path_factory.mktemp("refitted") / "run"
+    shutil.copytree(searched.run.root, root)
+    shutil.rmtree(root / "members" / "long")
+    experiment = searched.experiment.model_copy(update={"resources": Resources(workers=2)})
+    prepared = Prepared(run=RunDirectory(root), experiment=experiment)
+    with start_ray(num_cpus=2), KillingProgress(quiet=True) as progress:
+        recipes = experiment_recipes(experiment)
+        fit_members(prepared, recipes, progress, until_ms=prepared.blocks.select_ms)
+    assert progress.killed
+    return prepared
+
+
+def test_only_the_member_that_was_taken_away_is_fitted_again(
+    searched: Prepared, refitted: Prepared
+) -> None:
+    before = len(Ledger(searched.run.ledger).read())
+    assert {e["member"] for e in Ledger(refitted.run.ledger).read()[before:]} == {"long"}
+    for old in (searched.run.root / "members").glob("*/metrics.json"):
+        new = refitted.run.root / "members" / old.parent.name / old.name
+        assert (new.read_bytes() == old.read_bytes()) == (old.parent.name != "long")
+
+
+def test_two_workers_of_which_one_is_killed_give_the_loss_curve_of_one_worker(
+    searched: Prepared,
+    refitted: Prepared,
+    curve_of: Callable[[RunDirectory, str], NDArray[np.float64]],
+) -> None:
+    one, two = curve_of(searched.run, "long"), curve_of(refitted.run, "long")
+    assert len(one) == 40
+    assert one[-1, 1] < one[0, 1] - 1  # it learns: curves that stand still prove nothing
+    np.testing.assert_allclose(two, one, rtol=TOLERANCE, atol=0)
+
+
+def test_a_killed_worker_costs_no_epoch_that_was_checkpointed(
+    searched: Prepared,
+    refitted: Prepared,
+    epochs_told: Callable[[RunDirectory, str], list[int]],
+) -> None:
+    before = len(epochs_told(searched.run, "long"))
+    told = epochs_told(refitted.run, "long")[before:]
+    assert told == sorted(set(told))  # none twice
+    assert set(range(KILL_AFTER)) <= set(told)

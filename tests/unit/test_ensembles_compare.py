@@ -1,0 +1,314 @@
+"""The comparison end to end, on a prepared run whose predictions are made up or real."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+
+from penchant.ensembles.artefact import load_ensemble
+from penchant.ensembles.compare import Candidate, Comparison, compare, judge_block, make_combiners
+from penchant.ensembles.report import write_report
+from penchant.ensembles.summary import build_report, save_artefacts
+from penchant.platform.config import Ensemble, Experiment
+from penchant.platform.errors import DataError
+from penchant.platform.intervals import Interval
+from penchant.platform.prepared import JUDGED_BLOCKS, Prepared, prepare
+from penchant.platform.recipes import recipe_id
+from penchant.platform.store import RunDirectory
+from penchant.platform.timeline import Block
+from penchant.trainers.fit import fit_and_keep
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
+KINDS = ("popularity", "personal", "item_item")
+
+
+def experiment(csv: Path, members: list[dict], **requests) -> Experiment:
+    names = ("user", "item", "time", "value", *(["group"] if requests.get("unit") else []))
+    columns = {name: name for name in names}
+    return Experiment.model_validate(
+        {
+            "name": "small",
+            "data": {"events": {"paths": [str(csv)], "columns": columns, "time_unit": "ms"}},
+            "time": {"quantiles": {"select": 0.5, "blend": 0.65, "test": 0.8}},
+            "requests": requests,
+            "members": members,
+            "ensemble": {"bootstrap": 200},
+        }
+    )
+
+
+def write_csv(path: Path, log, log_rows) -> Path:
+    lines = [
+        f"u{u},i{item:02},{time},{value},{group}" for u, time, item, group, value in log_rows(log)
+    ]
+    path.write_text("\n".join(["user,item,time,value,group", *lines]) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def baskets(draw, log_rows, tmp_path_factory) -> Path:
+    log = draw("baskets", users=40, groups=20, items=15, seed=3)
+    return write_csv(tmp_path_factory.mktemp("data") / "events.csv", log, log_rows)
+
+
+def run_of(directory: Path, settings: Experiment) -> tuple[Prepared, list[str]]:
+    """A run with its members fitted and kept, as search does it without a cluster."""
+    prepared = prepare(settings, RunDirectory(directory))
+    for recipe in settings.members:
+        fit_and_keep(
+            str(directory),
+            recipe.model_dump(mode="json"),
+            prepared.blocks.select_ms,
+            "",
+            [str(block) for block in JUDGED_BLOCKS],
+        )
+    return prepared, [recipe_id(recipe) for recipe in settings.members]
+
+
+@pytest.fixture
+def run(baskets, tmp_path) -> tuple[Prepared, list[str]]:
+    members = [{"kind": kind, "name": kind} for kind in KINDS]
+    return run_of(tmp_path / "run", experiment(baskets, members, unit="group"))
+
+
+def made_up(prepared: Prepared, strengths: dict[str, dict[Block, float]], *, alike: bool = False):
+    """Other predictions: noise (the same for all members when `alike`), with raised targets."""
+    for number, (name, strength) in enumerate(strengths.items()):
+        for block in JUDGED_BLOCKS:
+            requests = prepared.requests[block]
+            seed = [list(Block).index(block), 0 if alike else number]
+            scores = np.random.default_rng(seed).normal(size=(len(requests), 15))
+            request = np.repeat(np.arange(len(requests)), np.diff(requests.target_offsets))
+            scores[request, requests.target] += strength[block]
+            prepared.run.write_predictions(block, name, requests.row, scores.astype(np.float32))
+
+
+def strong(select: float, blend: float, test: float) -> dict[Block, float]:
+    return dict(zip(JUDGED_BLOCKS, (select, blend, test), strict=True))
+
+
+def test_select_alone_names_the_best_single(run):
+    prepared, members = run
+    made_up(
+        prepared,
+        {
+            "popularity": strong(0.2, 3.0, 3.0),
+            "personal": strong(1.5, 0.5, 0.5),
+            "item_item": strong(0.6, 1.0, 1.0),
+        },
+    )
+    found = compare(prepared, members, lambda _: None)
+    assert found.best_single == "personal"
+    assert found.select["personal"] > found.select["item_item"] > found.select["popularity"]
+    test = {name: table["ndcg@10"].mean for name, table in found.members.items()}
+    assert test["popularity"] > test["item_item"] > test["personal"]
+
+
+def test_independent_members_of_equal_strength_are_better_together(run):
+    prepared, members = run
+    made_up(prepared, {name: strong(1.0, 1.0, 1.0) for name in KINDS})
+    found = compare(prepared, members, lambda _: None)
+    assert {candidate.combiner for candidate in found.candidates} == {"mean", "greedy"}
+    for candidate in found.candidates:
+        assert candidate.blend_gain.low > 0
+        assert candidate.difference["ndcg@10"].low > 0
+        assert sum(candidate.weights.values()) == pytest.approx(1)
+        gain = candidate.test["ndcg@10"].mean - found.members[found.best_single]["ndcg@10"].mean
+        assert candidate.difference["ndcg@10"].mean == pytest.approx(gain)
+    gains = [candidate.blend_gain.mean for candidate in found.candidates]
+    assert found.recommended is found.candidates[int(np.argmax(gains))]
+
+
+def test_without_a_gain_the_best_single_is_recommended(run):
+    """Copies of one member: an average of them is the same ranking."""
+    prepared, members = run
+    made_up(prepared, {name: strong(1.0, 1.0, 1.0) for name in KINDS}, alike=True)
+    found = compare(prepared, members, lambda _: None)
+    assert found.recommended is None
+    for candidate in found.candidates:
+        assert candidate.blend_gain.mean == pytest.approx(0, abs=1e-6)
+        assert candidate.difference["ndcg@10"].mean == pytest.approx(0, abs=1e-6)
+    report = build_report(prepared, found, {}, {}, 0)
+    assert report["recommended"] == report["best_single"] == found.best_single
+    assert report["verdict"].startswith(f"Ship {found.best_single} alone")
+
+
+def test_a_gain_on_test_alone_recommends_nothing(run):
+    """Whether an ensemble is shipped is decided on blend; test is only reported."""
+    prepared, members = run
+    useless = {name: strong(0.0, 0.0, 1.0) for name in ("popularity", "item_item")}
+    made_up(prepared, {"personal": strong(4.0, 4.0, 1.0), **useless})
+    found = compare(prepared, members, lambda _: None)
+    assert found.candidates[0].difference["ndcg@10"].low > 0
+    assert found.recommended is None
+
+
+@pytest.mark.parametrize("chosen", KINDS)
+def test_a_combination_of_one_member_is_that_member(run, chosen):
+    """Greedy selection that picks one member ships its scores, not those of its neighbour."""
+    prepared, members = run
+    made_up(prepared, {name: strong(0.0, 6.0 * (name == chosen), 1.0) for name in KINDS})
+    greedy = compare(prepared, members, lambda _: None).candidates[1]
+    assert greedy.weights == {chosen: 1.0}
+    alone = judge_block(prepared, Block.TEST, [chosen])[chosen]
+    assert {n: i.mean for n, i in greedy.test.items()} == pytest.approx(
+        {n: i.mean for n, i in alone.items()}, nan_ok=True
+    )
+
+
+def test_the_report_keeps_its_contract_and_the_artefacts_score_as_the_store(run):
+    prepared, members = run
+    found = compare(prepared, members, lambda _: None)
+    save_artefacts(prepared, found)
+    refitted = judge_block(prepared, Block.TEST, members[:1])
+    refits = {f"{name}@refit": table for name, table in refitted.items()}
+    for name in refits:  # as a refit leaves it
+        prepared.run.member(members[0]).rename(prepared.run.member(name))
+        prepared.run.member(members[0]).symlink_to(prepared.run.member(name))
+    report = build_report(prepared, found, refits, {"compare": 1.234}, 5 << 20)
+    jsonschema.Draft202012Validator(SCHEMA).validate(
+        json.loads(json.dumps(report, allow_nan=False))
+    )
+    write_report(report, prepared.run.report)
+    assert [m["id"] for m in report["members"]][-1] == f"{members[0]}@refit"
+    ranked = [m["select"]["ndcg@10"]["mean"] for m in report["members"][:-1]]
+    assert ranked == sorted(ranked, reverse=True)
+    assert report["peak_memory_mb"] == 5
+    requests = prepared.requests[Block.TEST]
+    for name in ("single", "mean", "greedy"):
+        ensemble = load_ensemble(prepared.run.ensemble(name))
+        stored = {
+            m: prepared.run.read_predictions(Block.TEST, m, requests.row) for m in ensemble.weights
+        }
+        np.testing.assert_allclose(
+            ensemble.score(prepared.log, requests), ensemble.combine(stored), atol=1e-5
+        )
+        json.loads((prepared.run.ensemble(name) / "ensemble.json").read_text(), parse_constant=fail)
+
+
+def fail(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def test_a_figure_that_does_not_exist_is_null_in_an_artefact(run):
+    """Without new items among the targets there is no figure for them."""
+    prepared, members = run
+    for block in JUDGED_BLOCKS:
+        requests = prepared.requests[block]
+        requests.target_seen[:] = True
+    found = compare(prepared, members, lambda _: None)
+    save_artefacts(prepared, found)
+    text = (prepared.run.ensemble("single") / "ensemble.json").read_text()
+    card = json.loads(text, parse_constant=fail)
+    assert card["test"]["ndcg@10/explore"] == {"mean": None, "low": None, "high": None}
+
+
+def test_torn_predictions_of_any_member_on_any_block_end_the_comparison(run):
+    prepared, members = run
+    for block in JUDGED_BLOCKS:
+        path = prepared.run.predictions(block, members[1])
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        with pytest.raises(
+            DataError, match=f"predictions of {members[1]} on {block} cannot be read"
+        ):
+            compare(prepared, members, lambda _: None)
+        path.write_bytes(content)
+
+
+def test_what_is_told_names_the_members_and_combiners(run):
+    told: list[str] = []
+    found = compare(*run, told.append)
+    assert told[0] == f"best single member on select: {found.best_single}"
+    assert [line.partition(":")[0] for line in told[1:]] == ["mean", "greedy"]
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory) -> Path:
+    """Users say yes with a rate of their own; items differ a little."""
+    random = np.random.default_rng(0)
+    lines = ["user,item,time,value"]
+    for user in range(60):
+        rate = random.random()
+        for t in range(60):
+            value = int(random.random() < rate)
+            lines.append(f"u{user},i{random.integers(6)},{t * 3_600_000 + user},{value}")
+    path = tmp_path_factory.mktemp("data") / "answers.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("metric", ["log_loss", "auc"])
+def test_a_binary_task_is_compared_by_its_own_metric_in_its_own_direction(
+    answers, tmp_path, metric
+):
+    members = [{"kind": kind, "name": kind} for kind in ("popularity", "personal")]
+    settings = experiment(answers, members, task="binary", positive_above=0.5, metric=metric)
+    prepared, names = run_of(tmp_path / "run", settings)
+    found = compare(prepared, names, lambda _: None)
+    assert found.normalization == "none"
+    assert found.best_single == "personal"
+    assert (found.select["personal"] < found.select["popularity"]) == (metric == "log_loss")
+    assert found.recommended is None  # popularity adds nothing to whose habit it is
+    report = build_report(prepared, found, {}, {}, 0)
+    assert [member["id"] for member in report["members"]] == ["personal", "popularity"]
+    save_artefacts(prepared, found)
+    ensemble = load_ensemble(prepared.run.ensemble("mean"))
+    requests = prepared.requests[Block.TEST]
+    scores = [prepared.run.read_predictions(Block.TEST, m, requests.row) for m in names]
+    np.testing.assert_allclose(
+        ensemble.score(prepared.log, requests), np.mean(scores, axis=0), atol=1e-5
+    )
+
+
+def test_weights_are_not_fitted_on_a_handful_of_yes(answers, tmp_path, monkeypatch):
+    members = [{"kind": kind, "name": kind} for kind in ("popularity", "personal")]
+    requests = {"task": "binary", "positive_above": 0.5, "metric": "auc", "per_block": 100}
+    prepared, names = run_of(tmp_path / "run", experiment(answers, members, **requests))
+    told: list[str] = []
+    found = compare(prepared, names, told.append)
+    assert [candidate.combiner for candidate in found.candidates] == ["mean"]
+    assert any("yes labels, fewer than 200: mean only" in line for line in told)
+
+
+def interval(low: float, high: float) -> Interval:
+    return Interval((low + high) / 2, low, high, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("metric", "gains", "chosen"),
+    [
+        ("ndcg@10", {"mean": (-0.1, 0.3), "greedy": (-0.2, 0.4)}, None),
+        ("ndcg@10", {"mean": (0.1, 0.3), "greedy": (-0.2, 0.9)}, "mean"),
+        ("ndcg@10", {"mean": (0.1, 0.3), "greedy": (0.05, 0.5)}, "greedy"),
+        ("ndcg@10", {"mean": (0.0, 0.3)}, None),
+        ("log_loss", {"mean": (0.1, 0.3), "greedy": (-0.3, -0.1)}, "greedy"),
+        ("log_loss", {"mean": (-0.5, -0.1), "greedy": (-0.3, -0.1)}, "mean"),
+        ("ndcg@10", {}, None),
+    ],
+)
+def test_only_a_sure_gain_is_recommended_and_the_largest_of_them(metric, gains, chosen):
+    candidates = [
+        Candidate(
+            combiner=name, weights={}, blend=0, blend_gain=interval(*gain), test={}, difference={}
+        )
+        for name, gain in gains.items()
+    ]
+    found = Comparison(
+        metric=metric,
+        normalization="zscore",
+        best_single="a",
+        select={},
+        members={},
+        candidates=candidates,
+    )
+    assert (found.recommended.combiner if found.recommended else None) == chosen
+
+
+def test_combiners_are_made_in_the_order_and_with_the_rounds_of_the_experiment():
+    greedy, mean = make_combiners(Ensemble(combiners=("greedy", "mean"), max_rounds=7))
+    assert (greedy.name, mean.name, greedy.max_rounds) == ("greedy", "mean", 7)

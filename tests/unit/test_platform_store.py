@@ -1,0 +1,129 @@
+"""The run directory: never half-written where it looks whole, and never mixed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from penchant.platform.errors import ConfigError, DataError
+from penchant.platform.store import RUN_VERSION, RunDirectory, write_json
+from penchant.platform.timeline import Block
+
+ROW = np.array([3, 8, 11])
+SCORES = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+
+
+@pytest.fixture
+def run(tmp_path) -> RunDirectory:
+    return RunDirectory(tmp_path / "run")
+
+
+def test_predictions_are_read_as_they_were_written(run):
+    scores = SCORES.copy()
+    scores[1, 2] = -np.inf
+    run.write_predictions(Block.TEST, "one", ROW, scores)
+    read = run.read_predictions(Block.TEST, "one", ROW)
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, scores)
+
+
+@pytest.mark.parametrize("shape", [(3, 1), (0, 5)])
+def test_predictions_of_one_candidate_or_of_no_request_are_kept(run, shape):
+    scores = np.ones(shape, dtype=np.float32)
+    run.write_predictions(Block.TEST, "one", ROW[: shape[0]], scores)
+    np.testing.assert_array_equal(run.read_predictions(Block.TEST, "one", ROW[: shape[0]]), scores)
+
+
+def test_a_view_with_strides_is_written_in_its_own_order(run):
+    run.write_predictions(Block.TEST, "one", ROW, SCORES.T.copy().T[:, ::2])
+    np.testing.assert_array_equal(run.read_predictions(Block.TEST, "one", ROW), SCORES[:, ::2])
+
+
+def test_many_row_groups_are_joined_in_order(run):
+    row = np.arange(300_000)
+    scores = np.arange(600_000, dtype=np.float32).reshape(-1, 2)
+    run.write_predictions(Block.TEST, "one", row, scores)
+    np.testing.assert_array_equal(run.read_predictions(Block.TEST, "one", row), scores)
+
+
+def test_missing_and_torn_predictions_are_named(run):
+    with pytest.raises(
+        DataError, match="predictions of one on blend cannot be read from .*parquet"
+    ):
+        run.read_predictions(Block.BLEND, "one", ROW)
+    run.write_predictions(Block.BLEND, "one", ROW, SCORES)
+    path = run.predictions(Block.BLEND, "one")
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(DataError, match="Run the experiment again: only what is missing"):
+        run.read_predictions(Block.BLEND, "one", ROW)
+
+
+@pytest.mark.parametrize("row", [ROW[::-1], ROW[:2], np.array([3, 8, 12])])
+def test_predictions_of_other_requests_are_refused(run, row):
+    run.write_predictions(Block.BLEND, "one", ROW, SCORES)
+    with pytest.raises(DataError, match=r"answers other requests than requests/blend\.parquet"):
+        run.read_predictions(Block.BLEND, "one", row)
+
+
+def test_nothing_half_written_stands_under_a_final_name(run, monkeypatch):
+    run.write_predictions(Block.BLEND, "one", ROW, SCORES)
+    write_json(run.root / "a.json", {"a": 1})
+
+    def die(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pathlib.Path.replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        run.write_predictions(Block.BLEND, "one", ROW, SCORES + 1)
+    with pytest.raises(KeyboardInterrupt):
+        write_json(run.root / "a.json", {"a": 2})
+    np.testing.assert_array_equal(run.read_predictions(Block.BLEND, "one", ROW), SCORES)
+    assert json.loads((run.root / "a.json").read_text()) == {"a": 1}
+    hidden = [path.name for path in run.root.rglob("*") if path.is_file() and path.name[0] == "."]
+    assert len(hidden) == 2
+
+
+def test_a_run_begins_in_a_new_or_empty_directory_and_goes_on_in_its_own(run):
+    run.root.mkdir()
+    run.begin({"experiment": "abc", "penchant": "1"})
+    assert run.manifest() == {"version": RUN_VERSION, "experiment": "abc", "penchant": "1"}
+    run.member("one").mkdir(parents=True)
+    run.begin({"experiment": "abc", "penchant": "2"})
+    assert run.manifest()["penchant"] == "1"
+
+
+def test_members_of_another_experiment_are_never_mixed_in(run):
+    run.begin({"experiment": "abc"})
+    run.begin({"experiment": "def"})  # nothing was fitted yet: the experiment may still change
+    assert run.manifest()["experiment"] == "def"
+    run.member("one").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"members of another experiment \(digest def, .* abc\)"):
+        run.begin({"experiment": "abc"})
+
+
+def test_a_directory_of_something_else_is_left_alone(run):
+    run.root.mkdir()
+    (run.root / "thesis.tex").write_text("years of work")
+    with pytest.raises(ConfigError, match="exists and is no run directory"):
+        run.begin({"experiment": "abc"})
+    assert [path.name for path in run.root.iterdir()] == ["thesis.tex"]
+    with pytest.raises(ConfigError, match="is no run directory: expected a manifest"):
+        run.manifest()
+
+
+def test_a_run_of_another_version_is_refused(run):
+    run.begin({"experiment": "abc"})
+    write_json(run.root / "manifest.json", {"version": 99, "experiment": "abc"})
+    for ask in (run.manifest, lambda: run.begin({"experiment": "abc"})):
+        with pytest.raises(ConfigError, match=f"has version 99, expected {RUN_VERSION}"):
+            ask()
+
+
+def test_a_member_counts_as_done_once_its_facts_are_there(run):
+    run.member("one").mkdir(parents=True)
+    (run.member("one") / "member.json").write_text("{}")
+    assert not run.has_member("one")
+    write_json(run.member("one") / "metrics.json", {})
+    assert run.has_member("one")

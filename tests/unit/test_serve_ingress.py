@@ -1,0 +1,349 @@
+"""The HTTP face: answers, and refusals that repeat nothing of what was sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from penchant.ensembles.artefact import Ensemble
+from penchant.platform.config import Requests
+from penchant.platform.events import Catalog
+from penchant.serve.desk import Desk
+from penchant.serve.history import Question, Reader
+from penchant.serve.ingress import make_app
+from penchant.serve.panel import Panel
+from penchant.serve.schema import EnsembleCard, MemberCard
+
+NOW_MS = 1_512_129_600_000
+SECRET = "embarrassing-purchase"
+JSON = {"content-type": "application/json"}
+CATALOG = Catalog(item_ids=["a", "b", "c", "d"], item_texts=["apples", "", "cheese", "dates"])
+#: Scores of `one` for a to d; `two` has them the other way round.
+ONE = [4.0, 3.0, 2.0, 1.0]
+
+
+async def ask(member_id: str, question: Question) -> NDArray[np.float32] | None:
+    if len(question.item) == 3 and member_id == "two":
+        return None
+    if len(question.item) == 4:
+        raise RuntimeError(SECRET)
+    if question.candidate is not None:
+        return np.array(ONE, dtype=np.float32)[question.candidate][:, None] - 2
+    return np.array([ONE if member_id == "one" else ONE[::-1]], dtype=np.float32)
+
+
+def desk(weights: dict[str, float] | None = None, **spec: Any) -> Desk:
+    requests = Requests.model_validate({"unit": "event"} | spec)
+    chosen = weights or {"one": 1.0}
+    binary = requests.task == "binary"
+    ensemble = Ensemble(
+        name="test",
+        members={},
+        weights=chosen,
+        normalization="none" if binary else "zscore",
+        requests=requests,
+        item_ids=CATALOG.item_ids,
+        card={},
+    )
+    members = [
+        MemberCard(id=name, kind="personal", weight=weight, window={"days": 3.0})
+        for name, weight in chosen.items()
+    ]
+    card = EnsembleCard(
+        name="test",
+        version="abc",
+        task=requests.task,
+        unit="event",
+        has_groups=False,
+        types=["buy"],
+        exclude_seen=requests.exclude_seen,
+        normalization=ensemble.normalization,
+        items=4,
+        metric="ndcg@10",
+        data_until=None,
+        test={},
+        members=members,
+    )
+    reader = Reader(catalog=CATALOG, types=["buy"], has_groups=False, requests=requests)
+    return Desk(card=card, reader=reader, panel=Panel(ensemble, ask), now_ms=lambda: NOW_MS)
+
+
+def send(
+    path: str, content: Any = None, *, to: Desk | None = None, method: str = "POST", **headers: str
+) -> httpx.Response:
+    """One request; a dictionary is sent as JSON, all else as it is."""
+    app = make_app(to or desk(), max_body_bytes=5_000)
+    given = {name.replace("_", "-"): value for name, value in headers.items()}
+    if isinstance(content, dict):
+        content = json.dumps(content)
+
+    async def go() -> httpx.Response:
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.request(method, path, content=content, headers=JSON | given)
+
+    return asyncio.run(go())
+
+
+def history(*items: str) -> list[dict[str, Any]]:
+    return [{"item": item, "time": NOW_MS - 1000} for item in items]
+
+
+def results(response: httpx.Response) -> dict[str, Any]:
+    assert response.status_code == 200, response.text
+    return {result["item"]: result["score"] for result in response.json()["results"]}
+
+
+def test_candidates_are_answered_in_the_order_in_which_they_are_asked_about() -> None:
+    body = {"history": history("a"), "candidates": ["c", "a"]}
+    response = send("/v1/score", body, x_request_id="mine-1")
+    assert response.json() == {
+        "request_id": "mine-1",
+        "ensemble": "test",
+        "version": "abc",
+        "time_ms": NOW_MS,
+        "degraded": False,
+        "left_out": [],
+        "used_events": 1,
+        "ignored_events": 0,
+        "results": [
+            {"item": "c", "text": "cheese", "score": 2.0},
+            {"item": "a", "text": "apples", "score": 4.0},
+        ],
+    }
+
+
+def test_the_best_items_come_first_and_may_be_left_out() -> None:
+    asked = {"history": history("a"), "k": 3}
+    assert list(results(send("/v1/recommend", asked))) == ["a", "b", "c"]
+    without = asked | {"exclude_seen": True, "exclude": ["c", "no such item"]}
+    assert list(results(send("/v1/recommend", without))) == ["b", "d"]
+
+
+def test_an_empty_history_is_a_cold_start_with_an_answer() -> None:
+    response = send("/v1/recommend", {"history": [], "k": 1})
+    assert results(response) == {"a": 4.0}
+    assert response.json()["used_events"] == 0
+
+
+def test_events_of_unknown_items_are_counted() -> None:
+    response = send("/v1/recommend", {"history": history("a", SECRET)})
+    assert (response.json()["used_events"], response.json()["ignored_events"]) == (1, 1)
+    assert SECRET not in response.text
+
+
+def test_members_scores_come_along_when_asked_for() -> None:
+    to = desk({"one": 0.75, "two": 0.25})
+    body = {"history": [], "candidates": ["a"], "members": True}
+    response = send("/v1/score", body, to=to)
+    assert response.json()["results"][0]["members"] == {"one": 4.0, "two": 1.0}
+    deviation = np.std(ONE)
+    assert results(response)["a"] == pytest.approx(0.5 * 1.5 / deviation, rel=1e-6)
+
+
+def test_a_binary_score_is_a_log_odds_with_its_probability() -> None:
+    to = desk(task="binary", positive_above=0.5)
+    response = send("/v1/score", {"history": [], "candidates": ["a", "c"]}, to=to)
+    first, second = response.json()["results"]
+    assert (first["score"], second["score"], second["probability"]) == (2.0, 0.0, 0.5)
+    assert first["probability"] == pytest.approx(1 / (1 + np.exp(-2)))
+    refused = send("/v1/recommend", {"history": []}, to=to)
+    assert refused.status_code == 422
+    assert "/v1/score" in refused.text
+
+
+def test_seen_items_cannot_be_asked_for_where_the_ensemble_never_does() -> None:
+    to = desk(exclude_seen=True)
+    response = send("/v1/recommend", {"history": [], "exclude_seen": False}, to=to)
+    assert response.status_code == 422
+    assert response.json()["problems"][0]["place"] == "body.exclude_seen"
+
+
+def test_an_answer_without_a_member_says_so() -> None:
+    to = desk({"one": 0.75, "two": 0.25})
+    response = send("/v1/recommend", {"history": history("a", "b", "c"), "k": 1}, to=to)
+    assert response.json()["degraded"] is True
+    assert response.json()["left_out"] == [{"member": "two", "reason": "failed"}]
+    assert results(response)["a"] == pytest.approx(1.5 / np.std(ONE), rel=1e-6)
+
+
+def test_without_any_member_there_is_503_and_a_time_to_come_back() -> None:
+    response = send("/v1/recommend", {"history": history("a", "b", "c", "d")})
+    assert response.status_code == 503
+    assert response.headers["retry-after"] == "1"
+    assert SECRET not in response.text
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "place"),
+    [
+        ("/v1/score", {"candidates": ["a", SECRET]}, "body.candidates.1"),
+        ("/v1/score", {"candidates": []}, "body.candidates"),
+        ("/v1/score", {}, "body.candidates"),
+        ("/v1/score", {"candidates": ["a"], "k": 1}, "body.k"),
+        ("/v1/score", {"candidates": ["a"], f"x {SECRET}": 1}, "body.(unknown field)"),
+        ("/v1/recommend", {"history": [{"item": SECRET, "time": SECRET}]}, "body.history.0.time"),
+        (
+            "/v1/recommend",
+            {"history": [{"item": SECRET, "time": NOW_MS + 1}]},
+            "body.history.0.time",
+        ),
+        ("/v1/recommend", {"history": [{"item": [SECRET], "time": 1}]}, "body.history.0.item"),
+        ("/v1/recommend", {"history": SECRET}, "body.history"),
+        ("/v1/recommend", {"history": None}, "body.history"),
+        ("/v1/recommend", {"k": SECRET}, "body.k"),
+        ("/v1/recommend", {"k": True}, "body.k"),
+        ("/v1/recommend", {"members": 1}, "body.members"),
+    ],
+)
+def test_a_field_that_is_wrong_is_named_and_not_repeated(
+    path: str, change: dict[str, Any], place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG):
+        response = send(path, {"history": []} | change)
+    assert response.status_code == 422, response.text
+    assert [problem["place"] for problem in response.json()["problems"]] == [place]
+    assert SECRET not in response.text + caplog.text + str(response.headers)
+
+
+@pytest.mark.parametrize("deadline", ["9", "10001", "soon", "1e3", "nan", ""])
+def test_a_deadline_is_10_to_10000_milliseconds(deadline: str) -> None:
+    response = send("/v1/recommend", {"history": []}, x_deadline_ms=deadline)
+    assert response.status_code == 422
+    assert response.json()["problems"][0]["place"] == "header.X-Deadline-Ms"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b'{"history": [], "k": NaN}',
+        b'{"history": [], "k": Infinity}',
+        b'{"history": [], "history": []}',
+        b'{"history": [{"item": "a", "item": "a", "time": 1}]}',
+        b"[" * 2_400 + b"]" * 2_400,
+        b'{"k": ' + b"9" * 4_900 + b"}",
+    ],
+)
+def test_what_is_no_strict_json_is_refused(content: bytes) -> None:
+    response = send("/v1/recommend", content)
+    assert response.status_code in (400, 422)
+    assert set(response.json()) == {"error", "problems", "request_id"}
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b'{"history": [], "k": 1e400}', 422),
+        (b'{"history": [{"item": "\\ud800", "time": 1}]}', 422),
+        (b'{"history": [{"item": "\\u0000", "time": 1}]}', 200),
+        (b'["history"]', 422),
+        (b"null", 422),
+    ],
+)
+def test_odd_json_is_answered_or_named(content: bytes, status: int) -> None:
+    assert send("/v1/recommend", content).status_code == status
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content_type": "text/plain"},
+        {"content_type": "multipart/form-data; boundary=x"},
+        {"content_type": "application/x-www-form-urlencoded"},
+        {"content_encoding": "gzip"},
+    ],
+)
+def test_only_plain_json_is_read(headers: dict[str, str]) -> None:
+    assert send("/v1/recommend", {"history": []}, **headers).status_code == 415
+
+
+def test_a_charset_does_no_harm() -> None:
+    kind = "application/json; charset=utf-8"
+    assert send("/v1/recommend", {"history": []}, content_type=kind).status_code == 200
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_whole() -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1000
+            yield b" " * 1000
+
+    response = send("/v1/recommend", endless())
+    assert (response.status_code, sent) == (413, 6000)
+    long = b"{" + b" " * 5_000 + b"}"
+    assert send("/v1/recommend", long).status_code == 413
+
+
+@pytest.mark.parametrize("given", ["", "x" * 65, "a b", "a/../b", "\x7f"])
+def test_a_request_id_that_is_not_plain_is_replaced(given: str) -> None:
+    response = send("/v1/recommend", {"history": []}, x_request_id=given)
+    assert re.fullmatch("[0-9a-f]{32}", response.json()["request_id"])
+
+
+def test_what_breaks_behind_the_gate_is_a_bare_500(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Panel):
+        async def judge(self, question: Question, timeout_s: float) -> Any:
+            raise KeyError(SECRET)
+
+    whole = desk()
+    broken = Desk(card=whole.card, reader=whole.reader, panel=Broken(None, ask))  # type: ignore[arg-type]
+    response = send("/v1/recommend", {"history": []}, to=broken)
+    assert (response.status_code, response.json()["error"]) == (500, "internal error")
+    assert "KeyError at" in caplog.text
+    assert SECRET not in response.text + caplog.text
+
+
+def test_what_is_served_is_told() -> None:
+    response = send("/v1/ensemble", method="GET")
+    assert response.json()["members"] == [
+        {"id": "one", "kind": "personal", "weight": 1.0, "window": {"days": 3.0}, "size": None}
+    ]
+    assert send("/healthz", method="GET").json()["status"] == "ok"
+
+
+def test_the_routes_and_their_bounds_are_in_openapi() -> None:
+    described = send("/openapi.json", method="GET").json()
+    assert set(described["paths"]) == {"/v1/score", "/v1/recommend", "/v1/ensemble", "/healthz"}
+    schemas = described["components"]["schemas"]
+    assert schemas["ScoreBody"]["properties"]["history"]["maxItems"] == 10_000
+    assert schemas["RecommendBody"]["properties"]["k"]["maximum"] == 100
+    assert schemas["ScoreBody"]["additionalProperties"] is False
+
+
+def test_other_paths_and_methods_are_refused_as_json() -> None:
+    assert send("/v1/nothing", method="GET").json()["error"] == "Not Found"
+    assert send("/v1/score", method="GET").status_code == 405
+
+
+def test_members_are_greeted_before_the_first_request() -> None:
+    greeted: list[str] = []
+
+    async def note(member_id: str, question: Question) -> NDArray[np.float32] | None:
+        greeted.append(member_id)
+        return None
+
+    whole = desk({"one": 0.5, "two": 0.5})
+    whole.panel._ask = note
+
+    async def start() -> None:
+        app = make_app(whole)
+        async with app.router.lifespan_context(app):
+            pass
+
+    asyncio.run(start())
+    assert sorted(greeted) == ["one", "two"]

@@ -1,0 +1,157 @@
+"""A replica scores what has gathered at once, and one bad question spoils no other."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from penchant.ensembles.artefact import Ensemble
+from penchant.platform.config import Requests
+from penchant.platform.events import EventLog
+from penchant.platform.recipes import PersonalRecipe
+from penchant.platform.requests import Requests as Asked
+from penchant.serve.history import Question
+from penchant.serve.member_deployment import MAX_BATCH, Batcher, answer_all
+
+ITEMS = ["a", "b", "poison", "bomb"]
+
+
+def asked_about(*items: str, copies: int = 1) -> Question:
+    events = [ITEMS.index(item) for item in items] * copies
+    return Question(
+        item=np.array(events, dtype=np.int32),
+        time_ms=np.arange(len(events), dtype=np.int64),
+        kind=np.zeros(len(events), dtype=np.int8),
+        value=np.ones(len(events), dtype=np.float32),
+        group=None,
+        asked_ms=1_000_000,
+    )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Counts of the history; NaN after a `poison` in it, an error after a `bomb` in any."""
+
+    recipe: PersonalRecipe = PersonalRecipe(kind="personal")
+    num_parameters: int = 0
+
+    def score(self, log: EventLog, requests: Asked) -> NDArray[np.float32]:
+        if ITEMS.index("bomb") in log.item:
+            raise ArithmeticError
+        rows = [log.item[log.offsets[u] : log.offsets[u + 1]] for u in requests.user]
+        table = np.array([np.bincount(row, minlength=4) for row in rows], dtype=np.float32)
+        table[table[:, ITEMS.index("poison")] > 0] = np.nan
+        return table
+
+    def save(self, directory: object) -> None: ...
+
+
+ENSEMBLE = Ensemble(
+    name="test",
+    members={"counts": Counts()},
+    weights={"counts": 1.0},
+    normalization="zscore",
+    requests=Requests(),
+    item_ids=ITEMS,
+    card={},
+)
+
+
+def test_a_question_that_breaks_the_member_spoils_no_other() -> None:
+    good, other = asked_about("a", "a", "b"), asked_about("b")
+    answers = answer_all(
+        ENSEMBLE, "counts", [good, asked_about("poison"), asked_about("bomb"), other]
+    )
+    assert answers[1] is None
+    assert answers[2] is None
+    np.testing.assert_array_equal(answers[0], [[2, 1, 0, 0]])
+    np.testing.assert_array_equal(answers[3], [[0, 1, 0, 0]])
+
+
+class Counting:
+    """A score function that notes its batches and can be held up."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+        self.go = threading.Event()
+
+    def __call__(self, questions: Sequence[Question]) -> list[NDArray[np.float32] | None]:
+        self.batches.append(len(questions))
+        self.go.wait(5)
+        return [np.full((1, 1), len(q.item), dtype=np.float32) for q in questions]
+
+
+def test_what_gathers_while_a_batch_is_scored_is_the_next_batch() -> None:
+    score = Counting()
+
+    async def ask() -> list[float]:
+        batcher = Batcher(score)
+        first = asyncio.create_task(batcher.ask(asked_about()))
+        await asyncio.sleep(0.05)
+        rest = [asyncio.create_task(batcher.ask(asked_about("a", copies=n))) for n in range(20)]
+        await asyncio.sleep(0.01)
+        score.go.set()
+        answers = await asyncio.gather(first, *rest)
+        return [float(answer[0, 0]) for answer in answers if answer is not None]
+
+    assert asyncio.run(ask()) == [0.0, *range(20)]
+    assert score.batches == [1, MAX_BATCH, 4]
+
+
+def test_a_question_whose_caller_has_left_is_not_scored() -> None:
+    score = Counting()
+
+    async def ask() -> None:
+        batcher = Batcher(score)
+        first = asyncio.create_task(batcher.ask(asked_about()))
+        await asyncio.sleep(0.05)
+        second, third = (asyncio.create_task(batcher.ask(asked_about())) for _ in range(2))
+        await asyncio.sleep(0.01)
+        second.cancel()
+        await asyncio.sleep(0.01)
+        score.go.set()
+        await asyncio.gather(first, third)
+
+    asyncio.run(ask())
+    assert score.batches == [1, 1]
+
+
+def test_a_batch_is_bounded_by_the_events_that_it_reads() -> None:
+    score = Counting()
+    large = asked_about("a", copies=400_000)
+
+    async def ask() -> None:
+        batcher = Batcher(score)
+        first = asyncio.create_task(batcher.ask(asked_about()))
+        await asyncio.sleep(0.05)
+        rest = [asyncio.create_task(batcher.ask(large)) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        score.go.set()
+        await asyncio.gather(first, *rest)
+
+    asyncio.run(ask())
+    assert score.batches == [1, 2, 2, 1]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_are_no_numbers_are_no_answer(bad: float) -> None:
+    class Broken(Counts):
+        def score(self, log: EventLog, requests: Asked) -> NDArray[np.float32]:
+            return np.full((1, 4), bad, dtype=np.float32)
+
+    broken = Ensemble(
+        name="test",
+        members={"broken": Broken()},
+        weights={"broken": 1.0},
+        normalization="zscore",
+        requests=Requests(),
+        item_ids=ITEMS,
+        card={},
+    )
+    assert answer_all(broken, "broken", [asked_about("a")]) == [None]

@@ -1,0 +1,124 @@
+"""Members are asked at once; whoever fails, or is late, is left out and the others carry on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from penchant.ensembles.artefact import Ensemble
+from penchant.ensembles.normalize import Normalization
+from penchant.platform.config import Requests
+from penchant.serve.history import Question, trial_question
+from penchant.serve.panel import OverloadedError, Panel, Verdict
+
+SPEC = Requests()
+NOBODY = trial_question(SPEC, 0, has_groups=False)
+SCORES = {"one": [[0.0, 2.0]], "two": [[3.0, 1.0]]}  # z-scores: (-1, 1) and (1, -1)
+
+
+def ensemble(how: Normalization = "zscore", **weights: float) -> Ensemble:
+    return Ensemble(
+        name="test",
+        members={},
+        weights=weights,
+        normalization=how,
+        requests=SPEC,
+        item_ids=["a", "b"],
+        card={},
+    )
+
+
+async def ask(member_id: str, question: Question) -> NDArray[np.float32] | None:
+    """Members are named by what they do."""
+    match member_id:
+        case "late":
+            await asyncio.sleep(30)
+        case "raises":
+            raise ValueError("what a user wrote")
+        case "full":
+            raise OverloadedError
+        case "unsound":
+            return None
+        case "misshapen":
+            return np.zeros((1, 3), dtype=np.float32)
+    return np.array(SCORES[member_id], dtype=np.float32)
+
+
+def judge(made: Ensemble, timeout_s: float = 0.5) -> Verdict:
+    return asyncio.run(Panel(made, ask).judge(NOBODY, timeout_s))
+
+
+def reasons(verdict: Verdict) -> dict[str, str]:
+    return {left.member: left.reason for left in verdict.left_out}
+
+
+def test_scores_are_the_weighted_sum_of_z_scores() -> None:
+    verdict = judge(ensemble(one=0.75, two=0.25))
+    np.testing.assert_allclose(verdict.scores, [[-0.5, 0.5]])
+    assert verdict.left_out == []
+    np.testing.assert_array_equal(verdict.members["two"], SCORES["two"])
+
+
+def test_a_single_member_passes_unchanged() -> None:
+    np.testing.assert_array_equal(judge(ensemble(two=1.0)).scores, SCORES["two"])
+
+
+@pytest.mark.parametrize(
+    ("member", "reason"),
+    [("raises", "failed"), ("unsound", "failed"), ("misshapen", "failed"), ("full", "overloaded")],
+)
+def test_a_member_that_fails_is_left_out_and_the_other_weights_grow(
+    member: str, reason: str
+) -> None:
+    verdict = judge(ensemble(**{"one": 0.6, "two": 0.2, member: 0.2}))
+    np.testing.assert_allclose(verdict.scores, [[-0.5, 0.5]], rtol=1e-6)
+    assert reasons(verdict) == {member: reason}
+
+
+def test_a_late_member_is_left_out_at_the_deadline() -> None:
+    began = time.monotonic()
+    verdict = judge(ensemble(one=0.5, late=0.5), timeout_s=0.1)
+    assert 0.1 <= time.monotonic() - began < 1.0
+    np.testing.assert_allclose(verdict.scores, [[-1.0, 1.0]])
+    assert reasons(verdict) == {"late": "deadline"}
+
+
+def test_a_lone_survivor_is_still_made_comparable() -> None:
+    np.testing.assert_allclose(judge(ensemble(two=0.5, raises=0.5)).scores, [[1.0, -1.0]])
+
+
+def test_without_any_member_there_are_no_scores() -> None:
+    verdict = judge(ensemble(raises=0.5, late=0.5), timeout_s=0.0)
+    assert verdict.scores is None
+    assert reasons(verdict) == {"raises": "failed", "late": "deadline"}
+
+
+def test_a_failure_is_logged_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
+    judge(ensemble(one=0.5, raises=0.5))
+    assert "ValueError" in caplog.text
+    assert "what a user wrote" not in caplog.text
+
+
+def test_when_the_client_leaves_members_are_no_longer_waited_for() -> None:
+    ended: list[str] = []
+
+    async def slow(member_id: str, question: Question) -> NDArray[np.float32] | None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            ended.append(member_id)
+        return None
+
+    async def leave() -> None:
+        judging = asyncio.create_task(Panel(ensemble(one=0.5, two=0.5), slow).judge(NOBODY, 30))
+        await asyncio.sleep(0.01)
+        judging.cancel()
+        await asyncio.gather(judging, return_exceptions=True)
+        await asyncio.sleep(0.01)
+
+    asyncio.run(leave())
+    assert sorted(ended) == ["one", "two"]

@@ -1,0 +1,79 @@
+"""What is served where: decided, or refused, before anything is started."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penchant.platform.errors import ConfigError, DataError, UnreachableError
+from penchant.serve.run import find_ensemble, free_port, serving, wait_for_stop
+
+
+def make_run(root: Path, recommended: str, *ensembles: str) -> Path:
+    report = {"recommended": recommended, "ensembles": [{"name": name} for name in ensembles]}
+    (root / "report").mkdir()
+    (root / "report" / "report.json").write_text(json.dumps(report))
+    for name in (*ensembles, "single"):
+        (root / "ensembles" / name).mkdir(parents=True)
+        (root / "ensembles" / name / "ensemble.json").write_text("{}")
+    return root
+
+
+def test_the_recommended_ensemble_of_a_run_is_served(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "greedy", "mean", "greedy")
+    assert find_ensemble(run) == run / "ensembles" / "greedy"
+
+
+def test_a_recommended_member_is_served_alone(tmp_path: Path) -> None:
+    run = make_run(tmp_path, "boosted-all-3a05bb", "mean", "greedy")
+    assert find_ensemble(run) == run / "ensembles" / "single"
+
+
+def test_an_ensemble_directory_is_served_as_it_is(tmp_path: Path) -> None:
+    mean = make_run(tmp_path, "greedy", "mean", "greedy") / "ensembles" / "mean"
+    assert find_ensemble(mean) == mean
+
+
+def test_what_was_not_compared_or_is_gone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no ensemble"):
+        find_ensemble(tmp_path)
+    run = make_run(tmp_path, "greedy", "greedy")
+    (run / "ensembles" / "greedy" / "ensemble.json").unlink()
+    with pytest.raises(ConfigError, match="penchant ensemble compare"):
+        find_ensemble(run)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org", ""])
+def test_hosts_that_others_reach_are_refused(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ConfigError, match="no API keys yet"), serving(tmp_path, host=host):
+        pass
+
+
+def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        taken = pytest.raises(UnreachableError, match=f"port {port} on 127.0.0.1 cannot be used")
+        with taken, serving(tmp_path, port=port):
+            pass
+
+
+def test_a_directory_without_an_artefact_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no ensemble"), serving(tmp_path, port=free_port()):
+        pass
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_wait_and_handlers_come_back(number: signal.Signals) -> None:
+    before: Any = signal.getsignal(number)
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), number))
+    timer.start()
+    wait_for_stop()
+    timer.join()
+    assert signal.getsignal(number) is before

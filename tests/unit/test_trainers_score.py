@@ -1,0 +1,76 @@
+"""What is kept of a member: masked scores of every block, then its facts."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from penchant.platform.config import Requests as Spec
+from penchant.platform.requests import all_requests
+from penchant.platform.store import RunDirectory
+from penchant.platform.timeline import Block
+from penchant.trainers.fit import load_member
+from penchant.trainers.score import keep_member, masked_scores, seen_items
+
+
+def test_seen_items_are_all_that_came_before_the_request(make_log):
+    log = make_log([(0, 1, 2, 0), (0, 5, 0, 1), (0, 5, 2, 1), (1, 5, 1, 0), (0, 9, 1, 2)], 3)
+    requests = all_requests(log, Spec(unit="group"), 0, 99)
+    assert requests.row.tolist() == [0, 1, 3, 4]
+    seen = seen_items(log, requests)
+    assert seen.tolist() == [
+        [False, False, False],
+        [False, False, True],
+        [True, False, True],
+        [False, False, False],
+    ]
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_only_seen_items_are_masked_and_only_when_asked(exclude_seen, world, recipes, fit_member):
+    here = world("baskets")
+    member = fit_member(recipes["popularity"], here.past)
+    requests = here.asked()
+    scores = masked_scores(member, here.log, requests, exclude_seen=exclude_seen)
+    hidden = seen_items(here.log, requests) & exclude_seen
+    np.testing.assert_array_equal(np.isneginf(scores), hidden)
+    np.testing.assert_array_equal(scores[~hidden], member.score(here.log, requests)[~hidden])
+    assert scores.dtype == np.float32
+
+
+def test_a_candidate_of_a_binary_request_is_never_masked(world, recipes, fit_member):
+    here = world("binary")
+    member = fit_member(recipes["personal"], here.past)
+    scores = masked_scores(member, here.log, here.asked(), exclude_seen=True)
+    assert np.isfinite(scores).all()
+
+
+def test_a_member_is_done_only_once_all_of_it_is_kept(
+    world, recipes, fit_member, tmp_path, monkeypatch
+):
+    here, run = world("baskets"), RunDirectory(tmp_path)
+    member = fit_member(recipes["personal"], here.past)
+    requests = {block: here.asked() for block in (Block.SELECT, Block.TEST)}
+    facts = {"train_s": 1.5, "history": []}
+
+    def die(*_args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(RunDirectory, "write_predictions", die)
+        with pytest.raises(KeyboardInterrupt):
+            keep_member(run, "p", member, here.log, requests, facts, exclude_seen=True)
+    assert not run.has_member("p")
+    keep_member(run, "p", member, here.log, requests, facts, exclude_seen=True)
+    assert run.has_member("p")
+    card = json.loads((run.member("p") / "metrics.json").read_text())
+    assert card["train_s"] == 1.5
+    assert card["params"] == member.num_parameters == 30
+    assert 0 < card["score_ms"] < 1000
+    kept = run.read_predictions(Block.TEST, "p", here.asked().row)
+    expected = masked_scores(
+        load_member(run.member("p")), here.log, here.asked(), exclude_seen=True
+    )
+    np.testing.assert_array_equal(kept, expected)
