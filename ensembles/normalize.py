@@ -42,7 +42,8 @@ def normalize(scores: NDArray[np.float32], how: Normalization) -> NDArray[np.flo
 def _softmax(scores: NDArray[np.float32], asked: NDArray[np.bool_]) -> NDArray[np.float32]:
     highest = np.max(np.where(asked, scores, -np.inf), axis=1, keepdims=True)
     highest = np.where(np.isfinite(highest), highest, 0.0)
-    powers = np.exp(np.where(asked, scores - highest, -np.inf).astype(np.float64))
+    values = np.where(asked, scores, -np.inf).astype(np.float64)  # float32 overflows
+    powers = np.exp(values - highest)
     shares = powers / np.maximum(powers.sum(1, keepdims=True), 1e-300)
     return np.where(asked, shares, -np.inf).astype(np.float32)
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from penchant.platform.errors import ConfigError
 from penchant.platform.recipes import Recipe, SequenceRecipe, Size
 from penchant.platform.schema import EVENT_COLUMNS, ITEM, TEXT, TIME, USER
 from penchant.platform.timeline import Window
+from penchant.platform.yaml_tree import apply_override, explain, read_yaml
 
 __all__ = [
     "Data",
@@ -258,58 +256,14 @@ def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
         raise ConfigError(
             f"{path} does not exist: expected an experiment file, such as examples/groceries.yaml."
         )
-    tree = _yaml(path.read_bytes(), str(path))
+    tree = read_yaml(path.read_bytes(), str(path))
     if not isinstance(tree, dict):
         raise ConfigError(
             f"{path}: expected keys and values at the top, got {type(tree).__name__}."
         )
     for override in overrides:
-        _apply(tree, override)
+        apply_override(tree, override)
     try:
         return Experiment.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, path)) from error
-
-
-def _yaml(text: str | bytes, place: str) -> Any:
-    try:
-        return YAML(typ="safe", pure=True).load(text)  # refuses duplicate keys
-    except YAMLError as error:
-        first = " ".join(str(error).split())
-        raise ConfigError(
-            f"{place} is not valid YAML: {first}. Correct the line it names."
-        ) from error
-
-
-def _apply(tree: dict[str, Any], override: str) -> None:
-    path, equals, value = override.partition("=")
-    if not equals or not path:
-        raise ConfigError(f"--set expects key.path=value, got {override!r}.")
-    *parents, last = path.split(".")
-    node = tree
-    for name in parents:
-        node = node.setdefault(name, {})
-        if not isinstance(node, dict):
-            raise ConfigError(
-                f"--set {override}: {name!r} holds a value, not keys; check the path."
-            )
-    node[last] = _yaml(value, f"--set {override}")
-
-
-def _explain(error: ValidationError, path: Path) -> str:
-    lines = [f"{path}: {error.error_count()} problem(s):"]
-    for problem in error.errors(include_url=False):
-        place = ".".join(str(part) for part in problem["loc"]) or "(top)"
-        received = problem["input"] if problem["type"] != "extra_forbidden" else None
-        shown = (
-            ""
-            if received is None or isinstance(received, dict)
-            else f" (got {json.dumps(received, default=str)})"
-        )
-        text = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            text = (
-                "unknown key; remove it or correct its spelling (`penchant schema` lists all keys)"
-            )
-        lines.append(f"  {place}: {text}{shown}")
-    return "\n".join(lines)
+        raise ConfigError(explain(error, path)) from error
