@@ -11,7 +11,6 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -25,8 +24,8 @@ from penchant.platform.timeline import Block
 from penchant.trainers.fit import encode_items, fit_and_keep
 from penchant.trainers.ledger import Ledger
 from penchant.trainers.member import read_card
+from penchant.trainers.trial import run_trial
 from penchant.trainers.watch import Watch
-from penchant.trainers.worker import train_group
 
 __all__ = ["experiment_recipes", "fit_members"]
 
@@ -200,29 +199,3 @@ def _run_trials(
             for member in (recipe_id(r) + job["suffix"] for r in group):
                 if not prepared.run.has_member(member):
                     watch.failed(member, error)
-
-
-def run_trial(config: dict[str, Any]) -> None:
-    """A trial: one Ray Train run for one group of recipes."""
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-    from ray.tune.integration.ray_train import TuneReportCallback
-
-    task = config["task"]
-    trainer = TorchTrainer(
-        train_group,
-        train_loop_config=task,
-        torch_config=TorchConfig(backend="gloo"),
-        scaling_config=ScalingConfig(num_workers=task["workers"], resources_per_worker={"CPU": 1}),
-        run_config=RunConfig(
-            name=task["name"],
-            storage_path=task["storage"],
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            failure_config=FailureConfig(max_failures=2),
-            callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
-        ),
-    )
-    result = trainer.fit()
-    if result.error is not None:
-        raise result.error
-    shutil.rmtree(Path(task["storage"]) / task["name"], ignore_errors=True)
