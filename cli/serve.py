@@ -81,20 +81,18 @@ def ask(
 
 
 def _introduce(url: str, directory: Path) -> None:
-    from penchant.platform.events import Catalog
+    from penchant.serve.card import example_question
 
-    item = Catalog.open(directory).item_ids[0]
-    body = json.dumps(
-        {"time": "2030-01-02T12:00:00Z", "history": [{"item": item, "time": "2030-01-01"}], "k": 5}
-    )
+    path, body = example_question(directory)
+    quoted = json.dumps(body).replace("'", "'\\''")
     print(f"serving {directory} at {url}   (Ctrl-C stops)")
     print("  POST /v1/recommend   the best items for a history")
     print("  POST /v1/score       scores of given items")
     print("  GET  /v1/ensemble    members, weights, windows, metrics")
     print("  GET  /healthz        whether answers are given")
     print("  GET  /openapi.json   all of it, for machines; /docs for people")
-    print(f"\ncurl -s {url}/v1/recommend -H 'content-type: application/json' \\")
-    print("  -d '" + body.replace("'", "'\\''") + "'", flush=True)
+    print(f"\ncurl -s {url}{path} -H 'content-type: application/json' \\")
+    print(f"  -d '{quoted}'", flush=True)
 
 
 def _show(asked: Asked, texts: dict[str, str]) -> None:

@@ -28,6 +28,9 @@ from penchant.serve.panel import OverloadedError
 
 __all__ = ["Ingress", "ServeArgs", "build"]
 
+#: Requests that a replica works on at a time: a batch, and the one that gathers meanwhile.
+_ONGOING = 2 * MAX_BATCH
+
 
 class ServeArgs(BaseModel):
     """What to serve, and how large."""
@@ -50,29 +53,32 @@ def build(args: ServeArgs) -> Application:
     """
     card = read_ensemble_card(Path(args.directory))
     members = {
-        name: _deployment(MemberReplica, f"member-{name}", args, 4 * MAX_BATCH).bind(
+        name: _deployment(MemberReplica, f"member-{name}", args).bind(
             args.directory, name, max(1, int(args.cpus_per_replica))
         )
         for name in card["weights"]
     }
-    front = _deployment(serve.ingress()(Ingress), "ingress", args, 8 * MAX_BATCH)
+    front = _deployment(serve.ingress()(Ingress), "ingress", args)
     return front.bind(args.directory, args.max_body_bytes, members)
 
 
-def _deployment(what: type, name: str, args: ServeArgs, ongoing: int) -> Deployment:
-    """Ray's defaults do not scale, queue without limit and take minutes to miss a dead replica."""
+def _deployment(what: type, name: str, args: ServeArgs) -> Deployment:
+    """Ray's defaults do not scale, queue without limit and take minutes to miss a dead replica.
+
+    What waits is kept short: a request that waits longer than its deadline is work for nothing.
+    """
     made = serve.deployment(
         name=name,
         ray_actor_options={"num_cpus": args.cpus_per_replica},
         autoscaling_config=AutoscalingConfig(
             min_replicas=1,
             max_replicas=args.max_replicas,
-            target_ongoing_requests=ongoing / 8,
+            target_ongoing_requests=_ONGOING / 8,
             upscale_delay_s=5.0,
             downscale_delay_s=120.0,
         ),
-        max_ongoing_requests=ongoing,
-        max_queued_requests=2 * ongoing,
+        max_ongoing_requests=_ONGOING,
+        max_queued_requests=_ONGOING,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
         health_check_period_s=2.0,
         health_check_timeout_s=5.0,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
-from penchant.ensembles.artefact import Ensemble, load_ensemble
+from penchant.ensembles.artefact import Ensemble, load_ensemble, read_ensemble_card
+from penchant.platform import config
 from penchant.platform.events import Catalog, read_log_card
 from penchant.serve.desk import Desk
 from penchant.serve.history import Reader
@@ -13,7 +15,7 @@ from penchant.serve.panel import AskMember, Panel
 from penchant.serve.schema import EnsembleCard, MemberCard
 from penchant.trainers.member import read_card
 
-__all__ = ["open_desk"]
+__all__ = ["example_question", "open_desk"]
 
 
 def open_desk(directory: Path, ask: AskMember) -> Desk:
@@ -35,6 +37,18 @@ def open_desk(directory: Path, ask: AskMember) -> Desk:
         requests=ensemble.requests,
     )
     return Desk(card=_card(directory, ensemble, reader), reader=reader, panel=Panel(ensemble, ask))
+
+
+def example_question(directory: Path) -> tuple[str, dict[str, Any]]:
+    """A path and a body that the artefact answers, to try it by hand."""
+    asked = config.Requests.model_validate(read_ensemble_card(directory)["requests"])
+    items, types = Catalog.open(directory).item_ids, read_log_card(directory)["types"]
+    event = {"item": items[0], "time": "2020-01-02T12:00:00Z"}
+    if len(types) > 1:
+        event["type"] = types[0]
+    if asked.task == "binary":
+        return "/v1/score", {"history": [event], "candidates": items[:2]}
+    return "/v1/recommend", {"history": [event], "k": 5}
 
 
 def _card(directory: Path, ensemble: Ensemble, reader: Reader) -> EnsembleCard:

@@ -132,7 +132,12 @@ def _start(args: ServeArgs, host: str, port: int) -> None:
     from penchant.serve.app import build
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    serve.start(proxy_location=ProxyLocation.HeadOnly, http_options={"host": host, "port": port})
+    serve.start(
+        proxy_location=ProxyLocation.HeadOnly,
+        http_options={"host": host, "port": port},
+        # Its lines would hold request ids as clients send them, of any length.
+        logging_config={"enable_access_log": False},
+    )
     try:
         serve.run(build(args), name=APP, route_prefix="/")
     except RuntimeError as error:

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from fastapi import FastAPI
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from safetensors.numpy import save_file as numpy_save
@@ -23,7 +24,7 @@ from penchant.platform.prepared import Prepared, prepare
 from penchant.platform.recipes import Recipe, SequenceRecipe
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
-from penchant.serve.card import open_desk
+from penchant.serve.card import example_question, open_desk
 from penchant.serve.history import Question
 from penchant.serve.ingress import make_app
 from penchant.serve.member_deployment import MemberReplica, answer_all
@@ -117,6 +118,15 @@ def untrained(recipe: Recipe, num_items: int) -> Member | None:
     return SequenceMember(recipe=recipe, network=network)
 
 
+def post(app: FastAPI, path: str, body: dict[str, Any]) -> httpx.Response:
+    async def go() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            return await client.post(path, json=body)
+
+    return asyncio.run(go())
+
+
 def in_one_process(ensemble: Ensemble) -> Any:
     async def ask(member_id: str, question: Question) -> NDArray[np.float32] | None:
         return answer_all(ensemble, member_id, [question])[0]
@@ -141,24 +151,19 @@ def test_the_endpoint_gives_the_scores_of_the_store(tmp_path: Path, setting: str
     together = ensemble.combine(store)
     items = stored.catalog.item_ids
 
-    async def check() -> None:
-        transport = httpx.ASGITransport(app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            for at in range(len(asked)):
-                candidates = items if asked.candidate is None else [items[asked.candidate[at]]]
-                body = stored.body(at) | {"candidates": candidates, "members": True}
-                response = await client.post("/v1/score", json=body)
-                assert response.status_code == 200, response.text
-                answer = response.json()
-                assert answer["left_out"] == []
-                scores = [result["score"] for result in answer["results"]]
-                close(scores, together[at])
-                for name in recipes:
-                    own = [result["members"][name] for result in answer["results"]]
-                    close(own, store[name][at])
-
-    asyncio.run(check())
+    for at in range(len(asked)):
+        candidates = items if asked.candidate is None else [items[asked.candidate[at]]]
+        body = stored.body(at) | {"candidates": candidates, "members": True}
+        response = post(app, "/v1/score", body)
+        assert response.status_code == 200, response.text
+        answer = response.json()
+        assert answer["left_out"] == []
+        close([result["score"] for result in answer["results"]], together[at])
+        for name in recipes:
+            close([result["members"][name] for result in answer["results"]], store[name][at])
     assert len(asked) >= 20
+    path, body = example_question(directory)
+    assert post(app, path, body).status_code == 200
 
 
 @pytest.mark.parametrize("broken", ["nan weights", "changed file", "extra link"])
