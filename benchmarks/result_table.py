@@ -1,4 +1,4 @@
-"""The README's result table, made from a run's report: python benchmarks/result_table.py RUN_DIR."""
+"""The README's result table, from a run: python benchmarks/result_table.py RUN_DIR."""
 
 from __future__ import annotations
 
