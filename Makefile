@@ -25,7 +25,8 @@ serve: .venv/.ready ## serve the ensemble of runs/demo until interrupted
 	$(BIN)/penchant serve run runs/demo
 
 test: .venv/.ready ## all tests, with the slow ones and those that start Ray; only gpu is left out
-	$(BIN)/pytest -m "not gpu"
+	$(BIN)/pytest
+	$(BIN)/pytest -m "slow and not gpu" -n 0
 
 quick: .venv/.ready ## the tests that take seconds
 	$(BIN)/pytest

@@ -11,7 +11,6 @@ import pytest
 
 from penchant.ensembles.artefact import load_ensemble
 from penchant.ensembles.compare import Candidate, Comparison, compare, judge_block, make_combiners
-from penchant.ensembles.report import write_report
 from penchant.ensembles.summary import build_report, save_artefacts
 from penchant.platform.config import Ensemble, Experiment
 from penchant.platform.errors import DataError
@@ -173,7 +172,6 @@ def test_the_report_keeps_its_contract_and_the_artefacts_score_as_the_store(run)
     jsonschema.Draft202012Validator(SCHEMA).validate(
         json.loads(json.dumps(report, allow_nan=False))
     )
-    write_report(report, prepared.run.report)
     assert [m["id"] for m in report["members"]][-1] == f"{members[0]}@refit"
     ranked = [m["select"]["ndcg@10"]["mean"] for m in report["members"][:-1]]
     assert ranked == sorted(ranked, reverse=True)
