@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from importlib import metadata
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from penchant.cli.data import app as data_app
 from penchant.cli.doctor import doctor
@@ -20,8 +21,21 @@ from penchant.platform.errors import PenchantError
 
 __all__ = ["app", "main"]
 
+
+class _Front(TyperGroup):
+    """All verbs; Typer itself would leave without a word on Ctrl-C."""
+
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print("interrupted; what was finished is kept, run again to go on", file=sys.stderr)
+            raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="penchant",
+    cls=_Front,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -62,9 +76,6 @@ def main() -> None:
     except PenchantError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted; what was finished is kept, run again to go on", file=sys.stderr)
-        sys.exit(130)
     except OSError as error:
         if error.filename is None and error.errno is None:
             raise

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from penchant.ensembles.figures import evidence
+from penchant.ensembles.figures import MISSING, evidence, interval
 
 __all__ = ["show_description", "show_report"]
 
@@ -34,8 +34,8 @@ def show_report(report: Mapping[str, Any], directory: Path) -> None:
         mark = " *" if member["id"] == report["best_single"] else ""
         members.add_row(
             member["id"] + mark,
-            _interval(test[metric]),
-            *(f"{test[f'{metric}/{split}']['mean']:.4f}" for split in _splits(report)),
+            _interval(test, metric),
+            *(_interval(test, f"{metric}/{split}").split(" ")[0] for split in _splits(report)),
             f"{member['train_s']:.1f}",
             f"{member['params']:,}",
             f"{member['score_ms']:.1f}",
@@ -44,12 +44,13 @@ def show_report(report: Mapping[str, Any], directory: Path) -> None:
     if report["ensembles"]:
         ensembles = Table("ensemble", metric, "difference to the best single *", "p", "members")
         for ensemble in report["ensembles"]:
-            difference = ensemble["difference_to_best_single"][metric]
+            difference = ensemble["difference_to_best_single"]
+            p = difference[metric].get("p")
             ensembles.add_row(
                 ensemble["name"],
-                _interval(ensemble["test"][metric]),
-                _interval(difference, sign="+"),
-                f"{difference['p']:.3f}",
+                _interval(ensemble["test"], metric),
+                _interval(difference, metric, sign="+"),
+                MISSING if p is None else f"{p:.3f}",
                 ", ".join(f"{name} {weight:.2f}" for name, weight in ensemble["weights"].items()),
             )
         console.print(ensembles)
@@ -62,9 +63,11 @@ def _splits(report: Mapping[str, Any]) -> tuple[str, ...]:
     return ("repeat", "explore") if report["task"] == "next_item" else ()
 
 
-def _interval(value: Mapping[str, float], sign: str = "") -> str:
-    mean, low, high = (f"{value[name]:{sign}.4f}" for name in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+def _interval(metrics: Mapping[str, Any], name: str, sign: str = "") -> str:
+    value = interval(metrics, name)
+    if value is None:
+        return MISSING
+    return f"{value.mean:{sign}.4f} [{value.low:{sign}.4f}, {value.high:{sign}.4f}]"
 
 
 def show_description(facts: Mapping[str, Any]) -> None:
