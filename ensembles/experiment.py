@@ -113,16 +113,20 @@ def _finish(
         comparison: Comparison = compare(prepared, member_ids, progress.say)
         refitted: dict[str, dict[str, Interval]] = judge_block(prepared, Block.TEST, refit_ids)
         save_artefacts(prepared, comparison)
-    seconds = _all_seconds(prepared, stages)
-    report = build_report(prepared, comparison, refitted, seconds, memory.peak_bytes)
+    seconds, peak_bytes = _over_all_runs(prepared, stages, memory)
+    report = build_report(prepared, comparison, refitted, seconds, peak_bytes)
     page = write_report(report, prepared.run.report)
     progress.say(f"report: {page}")
     return report
 
 
-def _all_seconds(prepared: Prepared, stages: _Stages) -> dict[str, float]:
-    """Seconds of each stage, over all the runs that this directory has seen."""
+def _over_all_runs(
+    prepared: Prepared, stages: _Stages, memory: PeakMemory
+) -> tuple[dict[str, float], int]:
+    """Seconds of each stage and peak memory, over all the finished runs of this directory."""
     path = prepared.run.report / "report.json"
-    earlier = json.loads(path.read_text())["seconds"] if path.exists() else {}
-    summed = {name: earlier.get(name, 0.0) + s for name, s in stages.seconds.items()}
-    return {**earlier, **summed, "compare": stages.seconds["compare"]}
+    earlier = json.loads(path.read_text()) if path.exists() else {}
+    before: dict[str, float] = earlier.get("seconds", {})
+    summed = {name: before.get(name, 0.0) + s for name, s in stages.seconds.items()}
+    peak_bytes = max(memory.peak_bytes, int((earlier.get("peak_memory_mb") or 0) * 2**20))
+    return {**before, **summed, "compare": stages.seconds["compare"]}, peak_bytes
