@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib import metadata
 from typing import Annotated, Any
@@ -71,6 +72,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; errors that a user can mend are told without a traceback."""
+    # Ray reads it when imported. Its notice of idle processes helps nobody: they end by themselves.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", "worker processes have been started")
     try:
         app()
     except PenchantError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +43,8 @@ def run(
 
     settings = load_experiment(experiment, tuple(overrides or ()))
     directory = out or Path("runs") / settings.name
-    with Progress(quiet=quiet) as progress:
+    # Ray prints its notices to standard output, which is kept for the result.
+    with redirect_stdout(sys.stderr), Progress(quiet=quiet) as progress:
         report = run_experiment(settings, directory, progress, address)
     if as_json:
         print(json.dumps(report))
