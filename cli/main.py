@@ -26,7 +26,7 @@ __all__ = ["app", "main"]
 class _Front(TyperGroup):
     """All verbs; Typer itself would leave without a word on Ctrl-C."""
 
-    def invoke(self, ctx: typer.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

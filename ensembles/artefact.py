@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.ensembles.normalize import Normalization, normalize
+from penchant.ensembles.combination import Combination, combine, parse_combination
 from penchant.platform import config
 from penchant.platform.errors import DataError
 from penchant.platform.events import Catalog, EventLog
@@ -32,42 +32,22 @@ from penchant.trainers.score import masked_scores
 __all__ = [
     "ENSEMBLE_VERSION",
     "Ensemble",
-    "combine",
     "load_ensemble",
     "read_ensemble_card",
     "save_ensemble",
 ]
 
 #: Version of the artefact; another version is refused.
-ENSEMBLE_VERSION = 1
-
-
-def combine(
-    scores: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float], how: Normalization
-) -> NDArray[np.float32]:
-    """Weighted mean of the normalised scores that are there, shape (R, C).
-
-    Weights of missing members go to the others in proportion. An ensemble of one passes its
-    member's scores unchanged.
-    """
-    if len(weights) == 1:
-        return scores[next(iter(weights))]
-    present = {name: weight for name, weight in weights.items() if name in scores}
-    whole = sum(present.values())
-    total = np.zeros(next(iter(scores.values())).shape, dtype=np.float32)
-    for name, weight in present.items():
-        total += np.float32(weight / whole) * normalize(scores[name], how)
-    return total
+ENSEMBLE_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """Members with their weights, ready to score."""
+    """Members and how they are combined, ready to score."""
 
     name: str
     members: Mapping[str, Member]
-    weights: Mapping[str, float]
-    normalization: Normalization
+    combination: Combination
     requests: config.Requests
     item_ids: list[str]
     card: dict[str, Any]  # metrics, data window, versions: what `/v1/ensemble` would show
@@ -79,12 +59,16 @@ class Ensemble:
         excluded = self.requests.exclude_seen
         return masked_scores(self.members[member_id], log, requests, exclude_seen=excluded)
 
-    def combine(self, scores: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Scores of the members that answered, weighted; shape (R, C).
+    @property
+    def weights(self) -> Mapping[str, float]:
+        """How much each member counts; the sum is 1."""
+        return self.combination.shares
 
-        Where some are missing, the weights of the others are scaled up to the same sum.
-        """
-        return combine(scores, self.weights, self.normalization)
+    def combine(
+        self, scores: Mapping[str, NDArray[np.float32]], facts: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Scores of the members that answered, combined; shape (R, C)."""
+        return combine(self.combination, scores, facts)
 
     def score(self, log: EventLog, requests: Requests) -> NDArray[np.float32]:
         """The ensemble's scores, shape (R, C)."""
@@ -94,15 +78,14 @@ class Ensemble:
 def save_ensemble(
     run: RunDirectory,
     name: str,
-    weights: Mapping[str, float],
-    normalization: Normalization,
+    combination: Combination,
     requests: config.Requests,
     facts: Mapping[str, Any],
 ) -> Path:
     """Copy the members into an artefact; `ensemble.json` is written last."""
     directory = run.ensemble(name)
     shutil.rmtree(directory, ignore_errors=True)
-    for member_id in weights:
+    for member_id in combination.shares:
         shutil.copytree(run.member(member_id), directory / "members" / member_id)
     shutil.copy(run.log / "items.arrow", directory / "items.arrow")
     shutil.copy(run.log / "log.json", directory / "log.json")
@@ -110,8 +93,8 @@ def save_ensemble(
     card = {
         "version": ENSEMBLE_VERSION,
         "name": name,
-        "weights": dict(weights),
-        "normalization": normalization,
+        "weights": dict(combination.shares),
+        "combination": combination.model_dump(mode="json"),
         "requests": requests.model_dump(mode="json"),
         "sha256": {str(path.relative_to(directory)): _digest(path) for path in files},
         **facts,
@@ -159,8 +142,7 @@ def load_ensemble(directory: Path, only: Sequence[str] | None = None) -> Ensembl
     return Ensemble(
         name=card["name"],
         members={m: load_member(directory / "members" / m) for m in chosen},
-        weights=card["weights"],
-        normalization=card["normalization"],
+        combination=parse_combination(card["combination"]),
         requests=config.Requests.model_validate(card["requests"]),
         item_ids=Catalog.open(directory).item_ids,
         card=card,

@@ -5,10 +5,10 @@ An average over everything lost 3 to 9% in our own study; of the five best it lo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from penchant.ensembles.combiner import quality, refuse_other_blocks
+from penchant.ensembles.linear import Linear
 from penchant.ensembles.predictions import Blend, Predictions
 
 __all__ = ["MeanCombiner"]
@@ -24,11 +24,12 @@ class MeanCombiner:
     def name(self) -> str:
         return "mean"
 
-    def fit(self, predictions: Predictions[Blend], metric: str) -> Mapping[str, float]:
+    def fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
         refuse_other_blocks(predictions)
         ranked = sorted(
             predictions.scores,
             key=lambda name: -quality(predictions.scores[name], predictions.requests, metric),
         )
         chosen = ranked[: self.top]
-        return {name: 1 / len(chosen) for name in chosen}
+        weights = {name: 1 / len(chosen) for name in chosen}
+        return Linear(normalization=predictions.normalization, weights=weights)

@@ -1,13 +1,13 @@
-"""What a combiner is: predictions on `blend` in, a weight for each member out."""
+"""What a combiner is: predictions on `blend` in, a combination out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penchant.ensembles.combination import Combination
 from penchant.ensembles.predictions import Blend, Predictions
 from penchant.platform.binary import auc, binary_per_request
 from penchant.platform.metrics import LOWER_IS_BETTER, quick_metric
@@ -18,18 +18,18 @@ __all__ = ["Combiner", "quality", "refuse_other_blocks"]
 
 
 class Combiner(Protocol):
-    """Learns weights; members that get none are left out. Weights are positive and sum to 1."""
+    """Learns how to combine members; those that do not help are left out."""
 
     @property
     def name(self) -> str:
         """The combiner's name in reports."""
         ...
 
-    def fit(self, predictions: Predictions[Blend], metric: str) -> Mapping[str, float]:
-        """Weights from scores that were made comparable before.
+    def fit(self, predictions: Predictions[Blend], metric: str) -> Combination:
+        """Learn from scores that were made comparable before.
 
         Args:
-            predictions: normalised scores on `blend`.
+            predictions: scores on `blend`, normalised as `predictions.normalization` says.
             metric: what to be good at.
         """
         ...

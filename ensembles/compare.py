@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.ensembles.artefact import combine
 from penchant.ensembles.average import MeanCombiner
+from penchant.ensembles.combination import Combination, combine
 from penchant.ensembles.combiner import Combiner, quality
 from penchant.ensembles.greedy import GreedyCombiner
 from penchant.ensembles.judge import Judge
@@ -41,7 +41,7 @@ class Candidate:
     """A combination of members, and what is known of it."""
 
     combiner: str
-    weights: Mapping[str, float]
+    combination: Combination
     blend: float  # target metric where the weights were fitted: flattering, shown for the gap
     blend_gain: Interval  # over the best single, on users of `blend` that did not fit the weights
     test: Mapping[str, Interval]
@@ -53,7 +53,6 @@ class Comparison:
     """All that the comparison found."""
 
     metric: str
-    normalization: Normalization | str
     best_single: str
     select: Mapping[str, float]  # member -> target metric on `select`
     members: Mapping[str, Mapping[str, Interval]]  # member -> metrics on `test`
@@ -102,20 +101,22 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     sign = -1 if spec.metric in LOWER_IS_BETTER else 1
     fitted = []
     for combiner in _possible(make_combiners(settings), blend, tell):
-        weights = combiner.fit(blend, spec.metric)
-        value = sign * quality(_weighted(blend, weights), blend.requests, spec.metric)
+        combination = combiner.fit(blend, spec.metric)
+        merged = combination.merge(blend.scores, blend.facts)
+        value = sign * quality(merged, blend.requests, spec.metric)
         gain = _gain(prepared, combiner, blend, best)
-        tell(f"{combiner.name}: {len(weights)} members, unseen users of blend {gain.mean:+.4f}")
-        fitted.append((combiner.name, weights, value, gain))
+        size = len(combination.shares)
+        tell(f"{combiner.name}: {size} members, unseen users of blend {gain.mean:+.4f}")
+        fitted.append((combiner.name, combination, value, gain))
     del blend
     test = {name: _scores(prepared, Block.TEST, name) for name in member_ids}
     candidates = []
-    for name, weights, value, gain in fitted:
-        scores = combine(test, weights, how)
+    for name, combination, value, gain in fitted:
+        scores = combine(combination, test)
         candidates.append(
             Candidate(
                 combiner=name,
-                weights=weights,
+                combination=combination,
                 blend=value,
                 blend_gain=gain,
                 test=judge.table(scores),
@@ -124,7 +125,6 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
         )
     return Comparison(
         metric=spec.metric,
-        normalization=how,
         best_single=best,
         select={name: sign * value for name, value in select.items()},
         members={name: judge.table(scores) for name, scores in test.items()},
@@ -183,8 +183,9 @@ def _gain(prepared: Prepared, combiner: Combiner, blend: Predictions[Blend], bes
         fit_on, asked = np.flatnonzero(half == fold), np.flatnonzero(half != fold)
         if not len(fit_on) or not len(asked):
             return Interval(0.0, 0.0, 0.0, 1.0)
-        weights = combiner.fit(blend.take(fit_on), metric)
-        combined[asked] = _weighted(blend.take(asked), weights)
+        combination = combiner.fit(blend.take(fit_on), metric)
+        held_out = blend.take(asked)
+        combined[asked] = combination.merge(held_out.scores, held_out.facts)
     settings, requests = prepared.experiment.ensemble, blend.requests
     resampler = Resampler(requests.user, settings.bootstrap, settings.seed)
     single = blend.scores[best]
@@ -198,8 +199,3 @@ def _gain(prepared: Prepared, combiner: Combiner, blend: Predictions[Blend], bes
         for scores in (combined, single)
     )
     return resampler.difference(ours, theirs)
-
-
-def _weighted(blend: Predictions[Blend], weights: Mapping[str, float]) -> NDArray[np.float32]:
-    parts = [np.float32(weight) * blend.scores[name] for name, weight in weights.items()]
-    return np.asarray(np.sum(parts, axis=0), dtype=np.float32)

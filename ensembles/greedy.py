@@ -8,12 +8,12 @@ most, and keep the best average met on the way. A member that is added twice wei
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from penchant.ensembles.combiner import quality, refuse_other_blocks
+from penchant.ensembles.linear import Linear
 from penchant.ensembles.predictions import Blend, Predictions
 
 __all__ = ["GreedyCombiner"]
@@ -30,7 +30,7 @@ class GreedyCombiner:
     def name(self) -> str:
         return "greedy"
 
-    def fit(self, predictions: Predictions[Blend], metric: str) -> Mapping[str, float]:
+    def fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
         refuse_other_blocks(predictions)
         scores, requests = predictions.scores, predictions.requests
         total = None
@@ -48,4 +48,5 @@ class GreedyCombiner:
             if values[picked] > best_value:
                 best_value, best_length = values[picked], len(chosen)
         counts = Counter(chosen[:best_length])
-        return {name: number / best_length for name, number in counts.items()}
+        weights = {name: number / best_length for name, number in counts.items()}
+        return Linear(normalization=predictions.normalization, weights=weights)

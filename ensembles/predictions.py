@@ -34,13 +34,16 @@ class Predictions(Generic[B]):
     block: B
     requests: Requests
     scores: Mapping[str, NDArray[np.float32]]  # member id -> (R, C)
+    normalization: Normalization = "none"  # what has been done to the scores
+    facts: NDArray[np.float32] | None = None  # (R, F), see facts.py
 
     def take(self, chosen: NDArray[np.int64]) -> Predictions[B]:
         """The requests at these positions."""
-        return Predictions(
-            block=self.block,
+        return replace(
+            self,
             requests=self.requests.take(chosen),
             scores={name: scores[chosen] for name, scores in self.scores.items()},
+            facts=None if self.facts is None else self.facts[chosen],
         )
 
     def shortlist(self, top: int) -> Predictions[B]:
@@ -67,12 +70,12 @@ class Predictions(Generic[B]):
             short[row, place[row, column]] = part[row, column]
             scores[name] = short
         requests = replace(self.requests, target=place[asker, self.requests.target])
-        return Predictions(block=self.block, requests=requests, scores=scores)
+        return replace(self, requests=requests, scores=scores)
 
     def normalized(self, how: Normalization) -> Predictions[B]:
         """Every member's scores made comparable."""
         scores = {name: normalize(part, how) for name, part in self.scores.items()}
-        return Predictions(block=self.block, requests=self.requests, scores=scores)
+        return replace(self, scores=scores, normalization=how)
 
 
 def read_predictions(prepared: Prepared, block: B, member_ids: list[str]) -> Predictions[B]:

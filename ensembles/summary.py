@@ -10,7 +10,9 @@ from importlib import metadata
 from typing import Any
 
 from penchant.ensembles.artefact import save_ensemble
+from penchant.ensembles.combination import Combination
 from penchant.ensembles.compare import Comparison
+from penchant.ensembles.linear import Linear
 from penchant.platform.cluster import cpu_budget
 from penchant.platform.describe import describe
 from penchant.platform.events import read_log_card
@@ -72,8 +74,9 @@ def build_report(
 
 def save_artefacts(prepared: Prepared, comparison: Comparison) -> None:
     """Save every combination, and the best single member, as something Serve can load."""
-    made = {SINGLE: {comparison.best_single: 1.0}}
-    made |= {candidate.combiner: dict(candidate.weights) for candidate in comparison.candidates}
+    alone = Linear(normalization="none", weights={comparison.best_single: 1.0})
+    made: dict[str, Combination] = {SINGLE: alone}
+    made |= {candidate.combiner: candidate.combination for candidate in comparison.candidates}
     facts = {
         "data_until": prepared.blocks.to_json()["select"],
         "metric": comparison.metric,
@@ -81,11 +84,10 @@ def save_artefacts(prepared: Prepared, comparison: Comparison) -> None:
     }
     tests = {c.combiner: c.test for c in comparison.candidates}
     tests[SINGLE] = comparison.members[comparison.best_single]
-    how: Any = comparison.normalization
-    for name, weights in made.items():
+    for name, combination in made.items():
         figures = {"test": _json(tests[name])}
         save_ensemble(
-            prepared.run, name, weights, how, prepared.experiment.requests, facts | figures
+            prepared.run, name, combination, prepared.experiment.requests, facts | figures
         )
 
 
@@ -127,7 +129,7 @@ def _ensembles(comparison: Comparison) -> list[dict[str, Any]]:
         {
             "name": candidate.combiner,
             "combiner": candidate.combiner,
-            "weights": dict(candidate.weights),
+            "weights": dict(candidate.combination.shares),
             "blend": {
                 comparison.metric: {"mean": candidate.blend},
                 "gain_on_unseen_users": candidate.blend_gain.to_json(),
@@ -146,11 +148,10 @@ def _verdict(comparison: Comparison) -> str:
             f"Ship {comparison.best_single} alone: on users of the blend block that fitted no "
             "weights, no ensemble was surely better."
         )
-    gain = recommended.blend_gain
+    gain, size = recommended.blend_gain, len(recommended.combination.shares)
     return (
-        f"Ship the ensemble {recommended.combiner} of {len(recommended.weights)} members: on users "
-        f"of the blend block that fitted no weights it gained {gain.mean:+.4f} "
-        f"[{gain.low:+.4f}, {gain.high:+.4f}]."
+        f"Ship the ensemble {recommended.combiner} of {size} members: on users of the blend block "
+        f"that fitted no weights it gained {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]."
     )
 
 

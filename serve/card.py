@@ -61,7 +61,7 @@ def _card(directory: Path, ensemble: Ensemble, reader: Reader) -> EnsembleCard:
         has_groups=reader.has_groups,
         types=list(reader.types),
         exclude_seen=asked.exclude_seen,
-        normalization=ensemble.normalization,
+        normalization=ensemble.combination.normalization,
         items=len(ensemble.item_ids),
         metric=asked.metric,
         data_until=facts.get("data_until"),

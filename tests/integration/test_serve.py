@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from penchant.ensembles.artefact import load_ensemble, save_ensemble
+from penchant.ensembles.linear import Linear
 from penchant.platform.config import load_experiment
 from penchant.platform.prepared import prepare
 from penchant.platform.recipes import ItemItemRecipe, PersonalRecipe, SequenceRecipe, Size
@@ -96,7 +97,13 @@ def endpoint(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) ->
     past = Past(log=log, spec=spec, until_ms=prepared.blocks.select_ms)
     for name, member in members_of(past, poison).items():
         keep_member(run, name, member, log, prepared.requests, {}, exclude_seen=False)
-    directory = save_ensemble(run, "served", WEIGHTS, "zscore", spec, {"data_until": "2024"})
+    directory = save_ensemble(
+        run,
+        "served",
+        Linear(normalization="zscore", weights=WEIGHTS),
+        spec,
+        {"data_until": "2024"},
+    )
     port = free_port()
     command = [*PENCHANT, "serve", "run", str(directory), "--port", str(port)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=run.root)

@@ -53,7 +53,7 @@ def combiner(request) -> Combiner:
 @pytest.mark.parametrize("metric", METRICS)
 def test_weights_are_positive_sum_to_one_and_name_members(combiner, metric):
     predictions = blend(metric)
-    weights = combiner.fit(predictions, metric)
+    weights = combiner.fit(predictions, metric).shares
     assert set(weights) <= set(predictions.scores)
     assert all(weight > 0 for weight in weights.values())
     assert sum(weights.values()) == pytest.approx(1.0)
@@ -65,26 +65,28 @@ def test_permuting_members_permutes_weights(combiner, metric):
     predictions = blend(metric)
     turned = dict(reversed(predictions.scores.items()))
     other = Predictions(block=Block.BLEND, requests=predictions.requests, scores=turned)
-    assert combiner.fit(other, metric) == pytest.approx(dict(combiner.fit(predictions, metric)))
+    assert combiner.fit(other, metric).shares == pytest.approx(
+        dict(combiner.fit(predictions, metric).shares)
+    )
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_permuting_requests_changes_nothing(combiner, metric):
     predictions = blend(metric)
     order = np.random.default_rng(1).permutation(len(predictions.requests))
-    shuffled = combiner.fit(predictions.take(order), metric)
-    assert shuffled == pytest.approx(dict(combiner.fit(predictions, metric)))
+    shuffled = combiner.fit(predictions.take(order), metric).shares
+    assert shuffled == pytest.approx(dict(combiner.fit(predictions, metric).shares))
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_best_member_is_always_in(combiner, metric):
     predictions = blend(metric)
     values = {m: quality(s, predictions.requests, metric) for m, s in predictions.scores.items()}
-    assert max(values, key=values.get) in combiner.fit(predictions, metric)
+    assert max(values, key=values.get) in combiner.fit(predictions, metric).shares
 
 
 def test_a_member_alone_gets_all_the_weight(combiner):
-    assert combiner.fit(blend("ndcg@10", strengths=(0.3,)), "ndcg@10") == {"m0": 1.0}
+    assert combiner.fit(blend("ndcg@10", strengths=(0.3,)), "ndcg@10").shares == {"m0": 1.0}
 
 
 def test_fitting_changes_no_scores(combiner):

@@ -9,11 +9,12 @@ import pytest
 
 from penchant.ensembles.artefact import (
     ENSEMBLE_VERSION,
-    combine,
     load_ensemble,
     read_ensemble_card,
     save_ensemble,
 )
+from penchant.ensembles.combination import combine
+from penchant.ensembles.linear import Linear
 from penchant.ensembles.normalize import normalize
 from penchant.platform.errors import DataError
 from penchant.platform.schema import ITEM, TEXT
@@ -23,6 +24,10 @@ from penchant.platform.timeline import Block
 from penchant.trainers.score import keep_member
 
 WEIGHTS = {"popularity": 0.2, "boosted": 0.5, "sequence-text": 0.3}
+
+
+def linear(weights, how="zscore"):
+    return Linear(normalization=how, weights=weights)
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def kept(world, recipes, fit_member, tmp_path):
     for name in WEIGHTS:
         member, asked = fit_member(recipes[name], here.past), {Block.SELECT: here.asked()}
         keep_member(run, name, member, here.log, asked, {}, exclude_seen=False)
-    directory = save_ensemble(run, "greedy", WEIGHTS, "zscore", here.spec, {"metric": "ndcg@10"})
+    directory = save_ensemble(run, "greedy", linear(WEIGHTS), here.spec, {"metric": "ndcg@10"})
     return here, run, directory
 
 
@@ -99,7 +104,7 @@ def test_a_missing_or_other_version_is_refused(kept, tmp_path):
     with pytest.raises(DataError, match="holds no ensemble: expected an ensemble.json"):
         read_ensemble_card(tmp_path)
     path = kept[2] / "ensemble.json"
-    path.write_text(path.read_text().replace('"version": 1', '"version": 7'))
+    path.write_text(path.read_text().replace(f'"version": {ENSEMBLE_VERSION}', '"version": 7'))
     with pytest.raises(DataError, match=f"has version 7, expected {ENSEMBLE_VERSION}"):
         load_ensemble(kept[2])
 
@@ -113,14 +118,14 @@ def test_a_half_saved_ensemble_is_none(kept, monkeypatch):
 
     monkeypatch.setattr("penchant.ensembles.artefact.write_json", die)
     with pytest.raises(KeyboardInterrupt):
-        save_ensemble(run, "greedy", {"boosted": 1.0}, "zscore", here.spec, {})
+        save_ensemble(run, "greedy", linear({"boosted": 1.0}), here.spec, {})
     with pytest.raises(DataError, match="holds no ensemble"):
         load_ensemble(directory)
 
 
 def test_saving_again_leaves_nothing_of_the_earlier_members(kept):
     here, run, directory = kept
-    save_ensemble(run, "greedy", {"boosted": 1.0}, "zscore", here.spec, {})
+    save_ensemble(run, "greedy", linear({"boosted": 1.0}), here.spec, {})
     assert [path.name for path in (directory / "members").iterdir()] == ["boosted"]
 
 
@@ -129,7 +134,7 @@ def test_a_combination_is_the_weighted_sum_of_normalised_scores(how):
     parts = np.random.default_rng(0).normal(size=(3, 6, 5)).astype(np.float32)
     scores = dict(zip("abc", parts, strict=True))
     expected = 0.6 * normalize(parts[0], how) + 0.4 * normalize(parts[2], how)
-    found = combine(scores, {"a": 0.6, "c": 0.4}, how)
+    found = combine(linear({"a": 0.6, "c": 0.4}, how), scores)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
@@ -138,22 +143,21 @@ def test_an_ensemble_of_one_passes_its_own_members_scores_unchanged(alone):
     """Also where the scores of others lie beside them."""
     parts = np.random.default_rng(0).normal(size=(3, 6, 5)).astype(np.float32)
     scores = dict(zip("abc", parts, strict=True))
-    assert combine(scores, {alone: 1.0}, "zscore") is scores[alone]
+    assert combine(linear({alone: 1.0}), scores) is scores[alone]
 
 
 @pytest.mark.parametrize("how", ["zscore", "none"])
 def test_the_weights_of_missing_members_go_to_the_others(how):
     parts = np.random.default_rng(0).normal(size=(2, 6, 5)).astype(np.float32)
     scores = {"a": parts[0], "b": parts[1]}
-    found = combine(scores, {"a": 0.2, "gone": 0.6, "b": 0.2}, how)
-    np.testing.assert_allclose(found, combine(scores, {"a": 0.5, "b": 0.5}, how), atol=1e-6)
-    alone = combine({"a": parts[0]}, {"a": 0.2, "gone": 0.8}, how)
+    found = combine(linear({"a": 0.2, "gone": 0.6, "b": 0.2}, how), scores)
+    np.testing.assert_allclose(found, combine(linear({"a": 0.5, "b": 0.5}, how), scores), atol=1e-6)
+    alone = combine(linear({"a": 0.2, "gone": 0.8}, how), {"a": parts[0]})
     np.testing.assert_allclose(alone, normalize(parts[0], how), atol=1e-6)
 
 
 def test_what_one_member_hides_is_hidden():
     scores = {"a": np.array([[1, -np.inf, 2]]), "b": np.array([[3, 9, -np.inf]])}
-    found = combine(
-        {m: s.astype(np.float32) for m, s in scores.items()}, {"a": 0.5, "b": 0.5}, "rank"
-    )
+    halves = linear({"a": 0.5, "b": 0.5}, "rank")
+    found = combine(halves, {m: s.astype(np.float32) for m, s in scores.items()})
     assert np.isneginf(found).tolist() == [[False, True, True]]

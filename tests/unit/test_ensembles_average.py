@@ -36,7 +36,7 @@ def predictions() -> Predictions:
     ("top", "chosen"), [(1, "a"), (3, "abc"), (5, "abcde"), (6, "abcdef"), (99, "abcdef")]
 )
 def test_the_best_few_on_blend_weigh_the_same(top, chosen, predictions):
-    weights = MeanCombiner(top=top).fit(predictions, "mrr@10")
+    weights = MeanCombiner(top=top).fit(predictions, "mrr@10").shares
     assert weights == pytest.approx({name: 1 / len(chosen) for name in chosen})
     assert list(weights) == list(chosen)  # best first
 

@@ -11,6 +11,7 @@ import pytest
 
 from penchant.ensembles.artefact import load_ensemble
 from penchant.ensembles.compare import Candidate, Comparison, compare, judge_block, make_combiners
+from penchant.ensembles.linear import Linear
 from penchant.ensembles.summary import build_report, save_artefacts
 from penchant.platform.config import Ensemble, Experiment
 from penchant.platform.errors import DataError
@@ -115,7 +116,7 @@ def test_independent_members_of_equal_strength_are_better_together(run):
     for candidate in found.candidates:
         assert candidate.blend_gain.low > 0
         assert candidate.difference["ndcg@10"].low > 0
-        assert sum(candidate.weights.values()) == pytest.approx(1)
+        assert sum(candidate.combination.shares.values()) == pytest.approx(1)
         gain = candidate.test["ndcg@10"].mean - found.members[found.best_single]["ndcg@10"].mean
         assert candidate.difference["ndcg@10"].mean == pytest.approx(gain)
     gains = [candidate.blend_gain.mean for candidate in found.candidates]
@@ -152,7 +153,7 @@ def test_a_combination_of_one_member_is_that_member(run, chosen):
     prepared, members = run
     made_up(prepared, {name: strong(0.0, 6.0 * (name == chosen), 1.0) for name in KINDS})
     greedy = compare(prepared, members, lambda _: None).candidates[1]
-    assert greedy.weights == {chosen: 1.0}
+    assert greedy.combination.shares == {chosen: 1.0}
     alone = judge_block(prepared, Block.TEST, [chosen])[chosen]
     assert {n: i.mean for n, i in greedy.test.items()} == pytest.approx(
         {n: i.mean for n, i in alone.items()}, nan_ok=True
@@ -248,7 +249,7 @@ def test_a_binary_task_is_compared_by_its_own_metric_in_its_own_direction(
     settings = experiment(answers, members, task="binary", positive_above=0.5, metric=metric)
     prepared, names = run_of(tmp_path / "run", settings)
     found = compare(prepared, names, lambda _: None)
-    assert found.normalization == "none"
+    assert found.candidates[0].combination.normalization == "none"
     assert found.best_single == "personal"
     assert (found.select["personal"] < found.select["popularity"]) == (metric == "log_loss")
     assert found.recommended is None  # popularity adds nothing to whose habit it is
@@ -273,6 +274,9 @@ def test_weights_are_not_fitted_on_a_handful_of_yes(answers, tmp_path, monkeypat
     assert any("yes labels, fewer than 200: mean only" in line for line in told)
 
 
+ALONE = Linear(normalization="none", weights={"a": 1.0})
+
+
 def interval(low: float, high: float) -> Interval:
     return Interval((low + high) / 2, low, high, 0.5)
 
@@ -292,13 +296,17 @@ def interval(low: float, high: float) -> Interval:
 def test_only_a_sure_gain_is_recommended_and_the_largest_of_them(metric, gains, chosen):
     candidates = [
         Candidate(
-            combiner=name, weights={}, blend=0, blend_gain=interval(*gain), test={}, difference={}
+            combiner=name,
+            combination=ALONE,
+            blend=0,
+            blend_gain=interval(*gain),
+            test={},
+            difference={},
         )
         for name, gain in gains.items()
     ]
     found = Comparison(
         metric=metric,
-        normalization="zscore",
         best_single="a",
         select={},
         members={},

@@ -68,7 +68,7 @@ def caruana(predictions: Predictions, metric: str, rounds: int) -> dict[str, flo
 @pytest.mark.parametrize("seed", range(5))
 def test_selection_is_caruanas(seed, metric):
     predictions = blend(seed, members=5, binary="@" not in metric)
-    found = GreedyCombiner(max_rounds=12, patience=12).fit(predictions, metric)
+    found = GreedyCombiner(max_rounds=12, patience=12).fit(predictions, metric).shares
     assert found == pytest.approx(caruana(predictions, metric, rounds=12))
 
 
@@ -80,7 +80,7 @@ def test_two_rounds_are_the_best_pair_that_holds_the_best_member(metric):
         single = max(predictions.scores, key=lambda m: value_of(predictions, [m], metric))
         pairs = [p for p in combinations_with_replacement(predictions.scores, 2) if single in p]
         best = max(value_of(predictions, list(pair), metric) for pair in pairs)
-        found = GreedyCombiner(max_rounds=2).fit(predictions, metric)
+        found = GreedyCombiner(max_rounds=2).fit(predictions, metric).shares
         chosen = [m for m, weight in found.items() for _ in range(round(2 * weight))]
         assert value_of(predictions, chosen, metric) == pytest.approx(best)
 
@@ -88,7 +88,7 @@ def test_two_rounds_are_the_best_pair_that_holds_the_best_member(metric):
 def test_it_is_never_below_the_best_single_and_near_the_best_multiset_of_four():
     for seed in range(8):
         predictions = blend(seed, members=4)
-        found = GreedyCombiner(max_rounds=4, patience=4).fit(predictions, "ndcg@5")
+        found = GreedyCombiner(max_rounds=4, patience=4).fit(predictions, "ndcg@5").shares
         size = next(n for n in range(1, 5) if all(round(n * w, 9) % 1 == 0 for w in found.values()))
         mine = value_of(
             predictions, [m for m, w in found.items() for _ in range(round(size * w))], "ndcg@5"
@@ -112,8 +112,10 @@ def test_log_odds_are_averaged_and_not_added_up():
     noise = random.normal(0, 1.0, (3, 4000))
     scores = {f"m{i}": (odds + noise[i]).astype(np.float32)[:, None] for i in range(3)}
     requests = Requests(**(vars(predictions.requests) | {"label": label}))
-    fitted = GreedyCombiner().fit(
-        Predictions(block=Block.BLEND, requests=requests, scores=scores), "log_loss"
+    fitted = (
+        GreedyCombiner()
+        .fit(Predictions(block=Block.BLEND, requests=requests, scores=scores), "log_loss")
+        .shares
     )
     assert set(fitted) == set(scores)  # three independent errors: the mean of all is best
     mean = np.mean([part[:, 0] for part in scores.values()], axis=0)
@@ -125,8 +127,10 @@ def test_equal_members_do_not_share_the_weight_of_one():
     """The first of equals is taken, and adding it again gains nothing."""
     predictions = blend(3, members=1)
     twins = {"first": predictions.scores["m0"], "second": predictions.scores["m0"].copy()}
-    found = GreedyCombiner().fit(
-        Predictions(block=Block.BLEND, requests=predictions.requests, scores=twins), "ndcg@5"
+    found = (
+        GreedyCombiner()
+        .fit(Predictions(block=Block.BLEND, requests=predictions.requests, scores=twins), "ndcg@5")
+        .shares
     )
     assert found == {"first": 1.0}
 
@@ -140,7 +144,7 @@ def test_it_ends_after_some_rounds_without_a_gain(monkeypatch):
         return 0.0
 
     monkeypatch.setattr("penchant.ensembles.greedy.quality", counted)
-    assert GreedyCombiner(patience=5).fit(predictions, "ndcg@5") == {"m0": 1.0}
+    assert GreedyCombiner(patience=5).fit(predictions, "ndcg@5").shares == {"m0": 1.0}
     assert len(calls) == 2 * 6  # the first round, and five without a gain
     calls.clear()
     GreedyCombiner(max_rounds=3).fit(predictions, "ndcg@5")

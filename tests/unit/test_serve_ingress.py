@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from penchant.ensembles.artefact import Ensemble
+from penchant.ensembles.linear import Linear
 from penchant.platform.config import Requests
 from penchant.platform.events import Catalog
 from penchant.serve.desk import Desk
@@ -46,8 +47,7 @@ def desk(weights: dict[str, float] | None = None, **spec: Any) -> Desk:
     ensemble = Ensemble(
         name="test",
         members={},
-        weights=chosen,
-        normalization="none" if binary else "zscore",
+        combination=Linear(normalization="none" if binary else "zscore", weights=chosen),
         requests=requests,
         item_ids=CATALOG.item_ids,
         card={},
@@ -64,7 +64,7 @@ def desk(weights: dict[str, float] | None = None, **spec: Any) -> Desk:
         has_groups=False,
         types=["buy"],
         exclude_seen=requests.exclude_seen,
-        normalization=ensemble.normalization,
+        normalization=ensemble.combination.normalization,
         items=4,
         metric="ndcg@10",
         data_until=None,

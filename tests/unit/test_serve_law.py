@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from safetensors.numpy import save_file as numpy_save
 
 from penchant.ensembles.artefact import Ensemble, load_ensemble, save_ensemble
+from penchant.ensembles.linear import Linear
 from penchant.platform.config import Experiment
 from penchant.platform.errors import DataError, RunError
 from penchant.platform.prepared import Prepared, prepare
@@ -142,7 +143,9 @@ def test_the_endpoint_gives_the_scores_of_the_store(tmp_path: Path, setting: str
     weights = {name: 1 / len(recipes) for name in recipes}
     how: Any = "none" if binary else "zscore"
     spec = prepared.experiment.requests
-    directory = save_ensemble(prepared.run, "all", weights, how, spec, {})
+    directory = save_ensemble(
+        prepared.run, "all", Linear(normalization=how, weights=weights), spec, {}
+    )
     ensemble = load_ensemble(directory)
     app = make_app(open_desk(directory, in_one_process(ensemble)))
     stored = StoredRequests.open(prepared.run.root)
@@ -175,7 +178,9 @@ def test_a_member_that_is_not_sound_or_not_as_saved_takes_no_traffic(
     if broken == "nan weights":
         numpy_save({"weights": np.full((25, 25), np.nan, dtype=np.float32)}, saved)
     spec = prepared.experiment.requests
-    directory = save_ensemble(prepared.run, "all", {"items": 1.0}, "zscore", spec, {})
+    directory = save_ensemble(
+        prepared.run, "all", Linear(normalization="zscore", weights={"items": 1.0}), spec, {}
+    )
     copied = directory / "members" / "items" / "model.safetensors"
     if broken == "changed file":
         copied.write_bytes(copied.read_bytes() + b" ")

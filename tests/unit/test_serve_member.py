@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from penchant.ensembles.artefact import Ensemble
+from penchant.ensembles.linear import Linear
 from penchant.platform.config import Requests
 from penchant.platform.events import EventLog
 from penchant.platform.recipes import PersonalRecipe
@@ -55,8 +56,7 @@ class Counts:
 ENSEMBLE = Ensemble(
     name="test",
     members={"counts": Counts()},
-    weights={"counts": 1.0},
-    normalization="zscore",
+    combination=Linear(normalization="zscore", weights={"counts": 1.0}),
     requests=Requests(),
     item_ids=ITEMS,
     card={},
@@ -148,8 +148,7 @@ def test_scores_that_are_no_numbers_are_no_answer(bad: float) -> None:
     broken = Ensemble(
         name="test",
         members={"broken": Broken()},
-        weights={"broken": 1.0},
-        normalization="zscore",
+        combination=Linear(normalization="zscore", weights={"broken": 1.0}),
         requests=Requests(),
         item_ids=ITEMS,
         card={},

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from penchant.ensembles.artefact import Ensemble
+from penchant.ensembles.linear import Linear
 from penchant.ensembles.normalize import Normalization
 from penchant.platform.config import Requests
 from penchant.serve.history import Question, trial_question
@@ -24,8 +25,7 @@ def ensemble(how: Normalization = "zscore", **weights: float) -> Ensemble:
     return Ensemble(
         name="test",
         members={},
-        weights=weights,
-        normalization=how,
+        combination=Linear(normalization=how, weights=weights),
         requests=SPEC,
         item_ids=["a", "b"],
         card={},
