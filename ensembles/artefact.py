@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.ensembles.combination import Combination, combine, parse_combination
+from penchant.ensembles.facts import request_facts
 from penchant.platform import config
 from penchant.platform.errors import DataError
 from penchant.platform.events import Catalog, EventLog
@@ -64,6 +65,10 @@ class Ensemble:
         """How much each member counts; the sum is 1."""
         return self.combination.shares
 
+    def facts(self, log: EventLog, requests: Requests) -> NDArray[np.float32] | None:
+        """What the combination looks at beside scores, shape (R, F); None where at nothing."""
+        return request_facts(log, requests) if self.combination.needs_facts else None
+
     def combine(
         self, scores: Mapping[str, NDArray[np.float32]], facts: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
@@ -72,7 +77,8 @@ class Ensemble:
 
     def score(self, log: EventLog, requests: Requests) -> NDArray[np.float32]:
         """The ensemble's scores, shape (R, C)."""
-        return self.combine({m: self.member_scores(m, log, requests) for m in self.weights})
+        scores = {m: self.member_scores(m, log, requests) for m in self.weights}
+        return self.combine(scores, self.facts(log, requests))
 
 
 def save_ensemble(

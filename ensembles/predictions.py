@@ -14,6 +14,7 @@ from typing import Generic, Literal, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from penchant.ensembles.facts import request_facts
 from penchant.ensembles.normalize import Normalization, normalize
 from penchant.platform.prepared import Prepared
 from penchant.platform.requests import Requests
@@ -79,7 +80,7 @@ class Predictions(Generic[B]):
 
 
 def read_predictions(prepared: Prepared, block: B, member_ids: list[str]) -> Predictions[B]:
-    """Scores of these members from the store.
+    """Scores of these members from the store, and what is known of each request.
 
     Raises:
         DataError: a member's scores are missing or torn; it is named, never guessed.
@@ -89,4 +90,9 @@ def read_predictions(prepared: Prepared, block: B, member_ids: list[str]) -> Pre
         name: prepared.run.read_predictions(cast(Block, block), name, requests.row)
         for name in member_ids
     }
-    return Predictions(block=block, requests=requests, scores=scores)
+    return Predictions(
+        block=block,
+        requests=requests,
+        scores=scores,
+        facts=request_facts(prepared.log, requests),
+    )

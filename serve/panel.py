@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.ensembles.artefact import Ensemble
-from penchant.serve.history import Question
+from penchant.serve.history import Question, merge
 from penchant.serve.schema import LeftOut
 
 __all__ = ["AskMember", "OverloadedError", "Panel", "Verdict"]
@@ -82,10 +82,18 @@ class Panel:
             else:
                 scores[name] = answer
         return Verdict(
-            scores=self._ensemble.combine(scores) if scores else None,
+            scores=self._combine(question, scores) if scores else None,
             members=scores,
             left_out=left_out,
         )
+
+    def _combine(
+        self, question: Question, scores: Mapping[str, NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        ensemble, facts = self._ensemble, None
+        if ensemble.combination.needs_facts:
+            facts = ensemble.facts(*merge([question], len(ensemble.item_ids)))
+        return ensemble.combine(scores, facts)
 
 
 def _outcome(
