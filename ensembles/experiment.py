@@ -17,6 +17,7 @@ from penchant.platform.config import Experiment
 from penchant.platform.errors import ConfigError
 from penchant.platform.intervals import Interval
 from penchant.platform.memory import PeakMemory
+from penchant.platform.origins import earlier_experiments
 from penchant.platform.prepared import Prepared, open_prepared, prepare
 from penchant.platform.progress import Progress
 from penchant.platform.recipes import recipe_id
@@ -50,39 +51,64 @@ def run_experiment(
         directory: the run directory; what is finished there is not done again.
         address: of a Ray cluster that sees the directory, or None for a private Ray.
     """
+    earlier = earlier_experiments(experiment)
     with PeakMemory() as memory:
-        return _run(experiment, directory, progress, address, memory)
+        stages = _Stages()
+        with stages.stage("prepare"):  # before Ray starts: what the data lack is said at once
+            prepared = prepare(experiment, RunDirectory(directory), progress.say)
+        with start_ray(address=address):
+            report = _run(prepared, progress, stages, memory)
+            for steps, then in enumerate(earlier, 1):
+                place = RunDirectory(directory / "origins" / str(steps))
+                progress.say(f"origin {steps + 1} of {experiment.time.origins}: {place.root}")
+                found = _run(prepare(then, place, progress.say), progress, _Stages(), memory)
+                report.setdefault("origins", []).append(_origin(found))
+    if earlier:
+        write_report(report, prepared.run.report)
+    return report
 
 
 def _run(
-    experiment: Experiment,
-    directory: Path,
-    progress: Progress,
-    address: str | None,
-    memory: PeakMemory,
+    prepared: Prepared, progress: Progress, stages: _Stages, memory: PeakMemory
 ) -> dict[str, Any]:
-    stages = _Stages()
+    """Fit what is missing, compare, report; on the Ray that is connected."""
+    experiment = prepared.experiment
     recipes = experiment_recipes(experiment)
-    with stages.stage("prepare"):
-        prepared = prepare(experiment, RunDirectory(directory), progress.say)
     refits = []
-    with start_ray(address=address):
-        with stages.stage("members"):
-            fit_members(prepared, recipes, progress, until_ms=prepared.blocks.select_ms)
-        if experiment.refit:
-            with stages.stage("refit"):
-                refits = refit_recipes(prepared.run, recipes)
-                fit_members(
-                    prepared,
-                    refits,
-                    progress,
-                    until_ms=prepared.blocks.test_ms,
-                    suffix=REFIT,
-                    blocks=(Block.SELECT, Block.TEST),
-                )
+    with stages.stage("members"):
+        fit_members(prepared, recipes, progress, until_ms=prepared.blocks.select_ms)
+    if experiment.refit:
+        with stages.stage("refit"):
+            refits = refit_recipes(prepared.run, recipes)
+            fit_members(
+                prepared,
+                refits,
+                progress,
+                until_ms=prepared.blocks.test_ms,
+                suffix=REFIT,
+                blocks=(Block.SELECT, Block.TEST),
+            )
     member_ids = [recipe_id(recipe) for recipe in recipes]
     refit_ids = [recipe_id(recipe) + REFIT for recipe in refits]
     return _finish(prepared, member_ids, refit_ids, progress, stages, memory)
+
+
+def _origin(report: dict[str, Any]) -> dict[str, Any]:
+    """What a comparison at an earlier origin found, for the report of the latest one."""
+    metric = report["metric"]
+    differences = {
+        ensemble["name"]: ensemble["difference_to_best_single"][metric]
+        for ensemble in report["ensembles"]
+    }
+    tests = {member["id"]: member["test"][metric] for member in report["members"]}
+    return {
+        "test_from": report["blocks"]["test"],
+        "test_until": report["blocks"]["end"],
+        "best_single": report["best_single"],
+        "recommended": report["recommended"],
+        "test": tests[report["best_single"]],
+        "differences": differences,
+    }
 
 
 def compare_again(directory: Path, progress: Progress) -> dict[str, Any]:

@@ -104,14 +104,21 @@ def _check_columns(
         )
 
 
-Share = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class Time(_Section):
     """Where the blocks start: dates, or shares of the events."""
 
     dates: dict[Literal["select", "blend", "test", "end"], datetime] | None = None
-    quantiles: dict[Literal["select", "blend", "test"], Share] | None = None
+    quantiles: dict[Literal["select", "blend", "test", "end"], Share] | None = None
+    origins: int = Field(
+        default=1,
+        ge=1,
+        le=12,
+        description="Repeat everything with all blocks earlier by the length of `test`, so that "
+        "one lucky month does not decide: so many times in all.",
+    )
 
     @field_validator("dates", mode="before")
     @classmethod

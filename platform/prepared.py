@@ -67,8 +67,10 @@ def experiment_digest(experiment: Experiment) -> str:
     How members are combined and which machines do the work may change within a run directory.
     """
     shaping = experiment.model_dump(
-        mode="json", exclude={"ensemble", "resources", "members", "search"}
+        mode="json",
+        exclude={"ensemble", "resources", "members", "search", "time"},
     )
+    shaping["time"] = experiment.time.model_dump(mode="json", exclude={"origins"})
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
 
 

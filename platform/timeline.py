@@ -172,7 +172,7 @@ def blocks_from_quantiles(shares: Mapping[str, float], time_ms: NDArray[np.int64
         at(shares["select"]),
         at(shares["blend"]),
         at(shares["test"]),
-        int(ordered[-1]) + 1,
+        at(shares["end"]) if shares.get("end", 1.0) < 1 else int(ordered[-1]) + 1,
     )
 
 

@@ -123,7 +123,7 @@ REFUSED = {
     "time={}": "time: give either `dates` or `quantiles`",
     "time={dates: {select: 2017-10-01}}": "time: missing the start of blend, test",
     "time={quantiles: {select: 0.7, blend: 0.8, test: 1.5}}": (
-        r"time\.quantiles\.test: Input should be less than 1 \(got 1\.5\)"
+        r"time\.quantiles\.test: Input should be less than or equal to 1 \(got 1\.5\)"
     ),
     "time={quantiles: {select: -0.9, blend: 0.8, test: 0.9}}": r"select: .*greater than 0",
     "requests.positive_above=3": "`positive_above` belongs to `task: binary`, which needs it",

@@ -1,0 +1,98 @@
+"""AUC over resamples, and what each request adds to a difference of two AUCs.
+
+With U users drawn W times each, the chance that a yes lies above a no is a weighted count of
+pairs. Scores are sorted once; every resample then needs one running sum over the noes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.platform.intervals import Interval, Resampler, summary
+
+__all__ = ["auc_interval", "auc_shares"]
+
+
+class _Pairs:
+    """For every yes, how many noes lie below it and how many at or below it.
+
+    Args:
+        scores: shape (R,).
+        label: 0 or 1, shape (R,).
+    """
+
+    def __init__(self, scores: NDArray[np.float32], label: NDArray[np.float32]) -> None:
+        self.yes = np.flatnonzero(label > 0.5)
+        no = np.flatnonzero(label <= 0.5)
+        self.no = no[np.argsort(scores[no], kind="stable")]
+        ordered = scores[self.no]
+        self.below = np.searchsorted(ordered, scores[self.yes], side="left")
+        self.up_to = np.searchsorted(ordered, scores[self.yes], side="right")
+
+    def aucs(self, counts: NDArray[np.uint8], user: NDArray[np.int64]) -> NDArray[np.float64]:
+        """AUC of each of B resamples, ties counting half; NaN without both kinds.
+
+        Args:
+            counts: how often each user was drawn, shape (B, U).
+            user: user of each request, shape (R,).
+        """
+        noes = np.zeros((len(counts), len(self.no) + 1), dtype=np.int64)
+        np.cumsum(counts[:, user[self.no]], axis=1, dtype=np.int64, out=noes[:, 1:])
+        yes = counts[:, user[self.yes]]
+        won = (yes * (noes[:, self.below] + noes[:, self.up_to])).sum(axis=1) / 2
+        pairs = yes.sum(axis=1, dtype=np.int64) * noes[:, -1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(won / pairs, dtype=np.float64)
+
+
+def auc_interval(
+    scores: NDArray[np.float32],
+    label: NDArray[np.float32],
+    resampler: Resampler,
+    other: NDArray[np.float32] | None = None,
+) -> Interval:
+    """AUC with its interval by user, or its difference to the AUC of other scores.
+
+    Args:
+        scores: shape (R,).
+        label: 0 or 1, shape (R,).
+        resampler: of the R requests.
+        other: scores to compare with, paired by request, shape (R,).
+    """
+    mine = _Pairs(scores, label)
+    theirs = None if other is None else _Pairs(other, label)
+    user = resampler.user
+    once = np.ones((1, resampler.num_users), dtype=np.uint8)
+    drawn = []
+    for counts in (once, *resampler.batches()):
+        values = mine.aucs(counts, user)
+        drawn.append(values if theirs is None else values - theirs.aucs(counts, user))
+    return summary(float(drawn[0][0]), np.concatenate(drawn[1:]), with_p=other is not None)
+
+
+def auc_shares(
+    scores: NDArray[np.float32], other: NDArray[np.float32], label: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """What each request adds to AUC(scores) - AUC(other), shape (R,); the sum is the difference.
+
+    An AUC is no mean over requests, but nearly one of its structural components (DeLong, DeLong
+    and Clarke-Pearson 1988): for a yes the share of the noes below it, for a no the share of the
+    yeses above it. Each request gets its component's distance from the mean, over the number of
+    its kind, and an equal part of the difference itself: Tukey's pseudo-values, over R.
+    """
+    parts = np.zeros(len(label))
+    yes, no = np.flatnonzero(label > 0.5), np.flatnonzero(label <= 0.5)
+    if not len(yes) or not len(no):
+        return parts
+    for sign, values in ((1, scores), (-1, other)):
+        noes, yeses = np.sort(values[no]), np.sort(values[yes])
+        sides = [np.searchsorted(noes, values[yes], side=side) for side in ("left", "right")]
+        above = [np.searchsorted(yeses, values[no], side=side) for side in ("left", "right")]
+        won = (sides[0] + sides[1]) / (2 * len(no))
+        lost = 1 - (above[0] + above[1]) / (2 * len(yes))
+        area = won.mean()
+        parts[yes] += sign * (won - area) / len(yes)
+        parts[no] += sign * (lost - area) / len(no)
+        parts += sign * area / len(label)
+    return parts
