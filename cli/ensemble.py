@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -11,11 +15,6 @@ from penchant.cli.options import Json, Quiet, RunDir
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Combine and compare members that are fitted already.")
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps `compare` a verb of its own while it is the only one."""
 
 
 @app.command()
@@ -42,3 +41,35 @@ def compare(
         print(json.dumps(report))
         return
     show_report(report, place)
+
+
+@app.command()
+def refit(
+    place: RunDir,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="ENSEMBLE", help="By default the one that the run recommends."),
+    ] = None,
+    quiet: Quiet = False,
+    address: Annotated[
+        str | None, typer.Option(help="A running Ray cluster; by default a private Ray.")
+    ] = None,
+) -> None:
+    """Fit an ensemble's members again up to the newest event, with the same weights, for serving.
+
+    Its figures stay those measured before: nothing is left to measure the refit on.
+
+    \b
+    Example:
+      penchant ensemble refit runs/demo greedy
+      penchant serve run runs/demo/ensembles/greedy-newest
+    """
+    from penchant.ensembles.newest import refit_ensemble
+    from penchant.platform.progress import Progress
+    from penchant.serve.run import find_ensemble
+
+    chosen = name or find_ensemble(place).name
+    # Ray prints its notices to standard output, which is kept for the result.
+    with redirect_stdout(sys.stderr), Progress(quiet=quiet) as progress:
+        made: Path = refit_ensemble(place, chosen, progress, address)
+    print(f"{made}\nserve:  penchant serve run {made}")

@@ -87,12 +87,18 @@ def save_ensemble(
     combination: Combination,
     requests: config.Requests,
     facts: Mapping[str, Any],
+    *,
+    suffix: str = "",
 ) -> Path:
-    """Copy the members into an artefact; `ensemble.json` is written last."""
+    """Copy the members into an artefact; `ensemble.json` is written last.
+
+    Args:
+        suffix: of the members' ids in the run directory, where a refit is to be saved.
+    """
     directory = run.ensemble(name)
     shutil.rmtree(directory, ignore_errors=True)
     for member_id in combination.shares:
-        shutil.copytree(run.member(member_id), directory / "members" / member_id)
+        shutil.copytree(run.member(member_id + suffix), directory / "members" / member_id)
     shutil.copy(run.log / "items.arrow", directory / "items.arrow")
     shutil.copy(run.log / "log.json", directory / "log.json")
     files = sorted(path for path in directory.rglob("*") if path.is_file())

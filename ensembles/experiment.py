@@ -115,7 +115,7 @@ def compare_again(directory: Path, progress: Progress) -> dict[str, Any]:
     """Compare the members that are in the store, without fitting anything; returns the report."""
     prepared = open_prepared(RunDirectory(directory))
     made = sorted(path.parent.name for path in (directory / "members").glob("*/metrics.json"))
-    members = [name for name in made if not name.endswith(REFIT)]
+    members = [name for name in made if "@" not in name]
     if not members:
         raise ConfigError(
             f"{directory} holds no finished member: expected at least one under members/. "

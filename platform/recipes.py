@@ -168,5 +168,5 @@ def recipe_id(recipe: Recipe) -> str:
     if isinstance(recipe, SequenceRecipe):
         what = f"-{recipe.size.label}"
         what += "-events" if recipe.tokens == "event" else ""
-        what += "" if recipe.text is None else "-text" if not recipe.ids else "-ids+text"
+        what += "" if recipe.text is None else "-text" if not recipe.ids else "-ids-text"
     return f"{recipe.kind}-{recipe.window.label}{what}-{digest}"

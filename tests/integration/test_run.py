@@ -18,9 +18,15 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
+from penchant.ensembles.artefact import load_ensemble, save_ensemble
+from penchant.ensembles.linear import Linear
+from penchant.ensembles.newest import refit_ensemble
 from penchant.platform.prepared import Prepared, open_prepared
+from penchant.platform.progress import Progress
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
+from penchant.trainers.fit import fit_baseline
+from penchant.trainers.member import Past, read_card
 from penchant.trainers.refit import REFIT
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
@@ -145,3 +151,23 @@ def test_members_are_refitted_up_to_a_later_cut_off_and_score_otherwise(two_runs
         )
         assert first.shape == again.shape
         assert not np.allclose(first, again)
+
+
+def test_an_ensemble_is_refitted_up_to_the_newest_event_for_serving(two_runs: TwoRuns) -> None:
+    run, prepared = two_runs.directory, open_prepared(two_runs.directory)
+    facts = {"metric": "ndcg@10", "types": [], "test": {}, "data_until": "2024-02-12"}
+    alone = Linear(normalization="none", weights={"popular": 1.0})
+    save_ensemble(run, "pop", alone, prepared.experiment.requests, facts)
+    with Progress(quiet=True) as progress:
+        made = refit_ensemble(run.root, "pop", progress)
+    newest = load_ensemble(made)
+    assert made.name == "pop-newest"
+    assert newest.card["data_until"] == prepared.blocks.to_json()["end"]
+    past = Past(
+        log=prepared.log, spec=prepared.experiment.requests, until_ms=prepared.blocks.end_ms
+    )
+    expected = fit_baseline(read_card(run.member("popular"))[0], past)
+    asked = prepared.requests[Block.TEST]
+    np.testing.assert_array_equal(
+        newest.score(prepared.log, asked), expected.score(prepared.log, asked)
+    )

@@ -75,7 +75,7 @@ def test_an_id_stays_the_same_from_version_to_version():
         ({}, "sequence-all-d64x2-"),
         ({"window": {"days": 60}}, "sequence-60d-d64x2-"),
         ({"tokens": "event"}, "sequence-all-d64x2-events-"),
-        ({"text": "minilm"}, "sequence-all-d64x2-ids+text-"),
+        ({"text": "minilm"}, "sequence-all-d64x2-ids-text-"),
         ({"text": "minilm", "ids": False}, "sequence-all-d64x2-text-"),
         ({"size": {"dim": 32, "layers": 1}}, "sequence-all-d32x1-"),
     ],
