@@ -14,6 +14,11 @@ from penchant.cli.options import Json, Quiet, RunDir
 
 __all__ = ["app"]
 
+Ensemble = Annotated[
+    Path, typer.Argument(metavar="ENSEMBLE_DIR", help="Such as runs/demo/ensembles/greedy.")
+]
+Archive = Annotated[Path, typer.Argument(metavar="ARCHIVE.tar.gz", help="The packed ensemble.")]
+
 app = typer.Typer(no_args_is_help=True, help="Combine and compare members that are fitted already.")
 
 
@@ -73,3 +78,54 @@ def refit(
     with redirect_stdout(sys.stderr), Progress(quiet=quiet) as progress:
         made: Path = refit_ensemble(place, chosen, progress, address)
     print(f"{made}\nserve:  penchant serve run {made}")
+
+
+@app.command()
+def explain(place: RunDir) -> None:
+    """Say why each member is in or out of each ensemble, from the report alone.
+
+    \b
+    Example:
+      penchant ensemble explain runs/demo
+    """
+    from penchant.ensembles.explain import explain as in_words
+    from penchant.platform.errors import ConfigError
+
+    path = place / "report" / "report.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"{place} has no report: expected {path}. Make one with `penchant ensemble compare`."
+        )
+    print(in_words(json.loads(path.read_text())), end="")
+
+
+@app.command()
+def export(directory: Ensemble, archive: Archive) -> None:
+    """Pack an ensemble into one file for another machine; the same bytes every time.
+
+    \b
+    Example:
+      penchant ensemble export runs/demo/ensembles/greedy greedy.tar.gz
+    """
+    from penchant.ensembles.pack import pack_ensemble
+
+    print(pack_ensemble(directory, archive))
+
+
+@app.command(name="import")
+def import_(
+    archive: Archive,
+    directory: Annotated[
+        Path, typer.Argument(metavar="NEW_DIR", help="Where it is put; nothing may stand there.")
+    ],
+) -> None:
+    """Unpack an ensemble, check every file against its hash, and only then put it in its place.
+
+    \b
+    Example:
+      penchant ensemble import greedy.tar.gz ensembles/greedy
+    """
+    from penchant.ensembles.pack import unpack_ensemble
+
+    card = unpack_ensemble(archive, directory)
+    print(f"{directory}: {card['name']}, {len(card['weights'])} members, all hashes right")

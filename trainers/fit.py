@@ -77,7 +77,7 @@ def fit_and_keep(
         member,
         prepared.log,
         {Block(block): prepared.requests[Block(block)] for block in blocks},
-        {"train_s": seconds, "history": []},
+        {"train_s": seconds, "history": [], "until_ms": until_ms},
         exclude_seen=spec.exclude_seen,
     )
     return seconds

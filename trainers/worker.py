@@ -81,6 +81,7 @@ def _train_one(
             "train_s": sum(epoch["seconds"] for epoch in history),  # over all lives of the run
             "history": history,
             "workers": group.workers,
+            "until_ms": past.until_ms,
         }
         asked = {block: prepared.requests[block] for block in blocks}
         keep_member(
