@@ -1,0 +1,169 @@
+"""Conformal sets: the order statistic by hand, the promise over many draws, coverage by week."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from penchant.ensembles.conformal import (
+    LikelySet,
+    TopSet,
+    fit_likely_set,
+    fit_top_set,
+    measure_coverage,
+    parse_conformal_set,
+)
+from penchant.ensembles.predictions import Predictions
+from penchant.platform.errors import DataError
+from penchant.platform.requests import Requests
+from penchant.platform.timeline import DAY_MS, Block
+
+MONDAY_MS = 4 * DAY_MS  # 1970-01-05
+
+
+def ask(baskets, days=None) -> Predictions:
+    size, target = len(baskets), [item for basket in baskets for item in basket]
+    day = np.zeros(size, dtype=np.int64) if days is None else np.array(days, dtype=np.int64)
+    requests = Requests(
+        row=np.arange(size),
+        user=np.arange(size).astype(np.int32),
+        time_ms=MONDAY_MS + day * DAY_MS,
+        end=np.zeros(size, dtype=np.int64),
+        target_offsets=np.concatenate([[0], np.cumsum([len(b) for b in baskets])]).astype(np.int64),
+        target=np.array(target, dtype=np.int32),
+        target_seen=np.zeros(len(target), dtype=np.bool_),
+    )
+    return Predictions(block=Block.BLEND, requests=requests, scores={})
+
+
+def falling(size, width):
+    """Item 0 is the best of every request, and so on: an item's rank is its number plus one."""
+    return np.tile(-np.arange(width, dtype=np.float32), (size, 1))
+
+
+def test_the_size_is_the_order_statistic():
+    """Nine requests with ranks 1 to 9: ceil(10 x .8) is the 8th, ceil(10 x .85) the 9th."""
+    blend = ask([[rank] for rank in (3, 8, 0, 5, 1, 7, 2, 6, 4)])
+    sizes = {
+        level: fit_top_set(falling(9, 20), blend, level, "some").size
+        for level in (0.5, 0.8, 0.85, 0.9)
+    }
+    assert sizes == {0.5: 5, 0.8: 8, 0.85: 9, 0.9: 9}
+
+
+def test_too_few_requests_can_promise_only_everything():
+    """Nine requests say nothing about one in twenty."""
+    blend, scores = ask([[0]] * 9), falling(9, 4)
+    found = fit_top_set(scores, blend, 0.95, "some")
+    assert found.size is None
+    assert found.inside(scores).all()
+    likely = fit_likely_set(np.full((9, 4), 0.25), blend, 0.95, "each")
+    assert likely.least is None
+    assert likely.inside(np.full((9, 4), 0.25)).all()
+
+
+def test_some_looks_at_the_best_target_and_each_at_all():
+    """Nine baskets of ranks 1 and 10: half of each basket needs one item, 90% of it needs ten."""
+    blend, scores = ask([[0, 9]] * 9), falling(9, 20)
+    assert fit_top_set(scores, blend, 0.9, "some").size == 1
+    assert fit_top_set(scores, blend, 0.45, "each").size == 1
+    assert fit_top_set(scores, blend, 0.9, "each").size == 10
+
+
+def test_baskets_count_once_however_large():
+    """Two baskets' shares at rank 1: 1 + 1/3 of 2; the promise needs 3 x .44 = 1.32."""
+    blend, scores = ask([[0], [0, 5, 6]]), falling(2, 9)
+    assert fit_top_set(scores, blend, 0.44, "each").size == 1
+    assert fit_top_set(scores, blend, 0.45, "each").size == 6
+
+
+def test_the_least_probability_is_the_order_statistic():
+    chance = np.array([[0.5, 0.5], [0.8, 0.2], [0.6, 0.4], [0.7, 0.3]])
+    blend = ask([[0], [0], [0], [1]])  # .5, .8, .6, .3
+    assert fit_likely_set(chance, blend, 0.6, "some").least == 0.5  # ceil(5 x .6) = 3rd best
+    assert fit_likely_set(chance, blend, 0.8, "some").least == 0.3
+
+
+def test_ties_across_the_edge_stay_out_and_count_as_behind():
+    scores = np.array([[3, 1, 1, 0]] * 4, dtype=np.float32)
+    blend = ask([[1]] * 4)
+    assert fit_top_set(scores, blend, 0.8, "some").size == 3
+    inside = TopSet(promise="some", level=0.8, size=2).inside(scores)
+    np.testing.assert_array_equal(inside[0], [True, False, False, False])
+
+
+def test_what_is_not_asked_for_is_never_inside():
+    scores = np.array([[1, -np.inf, 0]], dtype=np.float32)
+    assert TopSet(promise="some", level=0.9, size=3).inside(scores).tolist() == [
+        [True, False, True]
+    ]
+    chance = np.array([[0.7, 0.0, 0.3]])
+    found = LikelySet(promise="some", level=0.9, least=None).inside(chance)
+    assert found.tolist() == [[True, False, True]]
+
+
+def test_a_target_that_is_not_asked_for_is_a_miss():
+    scores = falling(9, 5)
+    scores[:2, 0] = -np.inf
+    assert fit_top_set(scores, ask([[0]] * 9), 0.7, "some").size == 1  # 7 of 9 found, 7 needed
+    assert fit_top_set(scores, ask([[0]] * 9), 0.8, "some").size is None
+
+
+@pytest.mark.parametrize("promise", ["some", "each"])
+@pytest.mark.parametrize("kind", ["top", "likely"])
+def test_the_promise_is_kept_on_average_over_many_draws(kind, promise):
+    """Exchangeable requests: mean coverage is at least the level, and hardly more.
+
+    The bound from above is level + 1/(n + 1) without ties (Angelopoulos and Bates, 2021, D.1);
+    ranks tie, so that only the probabilities are held to it.
+    """
+    random, level, kept = np.random.default_rng(0), 0.8, []
+    for _ in range(150):
+        logits = random.normal(0, 1.5, (280, 12))
+        noise = random.gumbel(size=(2, 280, 12))
+        baskets = [sorted({int(a), int(b)}) for a, b in (logits + noise).argmax(axis=2).T]
+        scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        blend = ask(baskets[:80])
+        fit = {"top": fit_top_set, "likely": fit_likely_set}[kind]
+        found = fit(scores[:80], blend, level, promise)
+        kept.append(measure_coverage(found, scores[80:], ask(baskets[80:]).requests).coverage.mean)
+    error = np.std(kept) / np.sqrt(len(kept))
+    assert np.mean(kept) > level - 3 * error
+    if kind == "likely":
+        assert np.mean(kept) < level + 1 / 81 + 3 * error
+
+
+def test_coverage_is_counted_by_calendar_week():
+    """Sunday belongs to the week before; top-1 finds item 0 only."""
+    requests = ask([[0], [1], [0, 1], [0]], days=[0, 6, 7, 13]).requests
+    found = measure_coverage(TopSet(promise="each", level=0.9, size=1), falling(4, 3), requests)
+    assert [(w.monday, w.requests, w.coverage.mean) for w in found.weeks] == [
+        ("1970-01-05", 2, 0.5),
+        ("1970-01-12", 2, 0.75),
+    ]
+    assert (found.coverage.mean, found.mean_size, found.requests) == (0.625, 1.0, 4)
+    some = measure_coverage(TopSet(promise="some", level=0.9, size=1), falling(4, 3), requests)
+    assert some.coverage.mean == 0.75
+
+
+def test_sets_survive_json():
+    for found in (
+        TopSet(promise="some", level=0.9, size=7),
+        LikelySet(promise="each", level=0.8, least=0.1 + 0.2),
+        TopSet(promise="each", level=0.9, size=None),
+    ):
+        assert parse_conformal_set(found.model_dump(mode="json")) == found
+
+
+@pytest.mark.parametrize("block", [Block.SELECT, Block.TEST])
+@pytest.mark.parametrize("fit", [fit_top_set, fit_likely_set])
+def test_other_blocks_are_refused(fit, block):
+    with pytest.raises(TypeError, match="blend"):
+        fit(falling(2, 3), replace(ask([[0], [1]]), block=block), 0.9, "some")
+
+
+def test_requests_without_targets_are_refused():
+    with pytest.raises(DataError, match="without any"):
+        fit_top_set(falling(2, 3), ask([[0], []]), 0.9, "some")
