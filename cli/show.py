@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from penchant.ensembles.figures import MISSING, evidence, interval
+from penchant.ensembles.figures import MISSING, chance, evidence, interval, probability
 
 __all__ = ["show_description", "show_report"]
 
@@ -42,15 +42,16 @@ def show_report(report: Mapping[str, Any], directory: Path) -> None:
         )
     console.print(members)
     if report["ensembles"]:
-        ensembles = Table("ensemble", metric, "difference to the best single *", "p", "members")
+        heads = ("ensemble", metric, "difference to the best single *", "p", "Holm p", "members")
+        ensembles = Table(*heads)
         for ensemble in report["ensembles"]:
             difference = ensemble["difference_to_best_single"]
-            p = difference[metric].get("p")
             ensembles.add_row(
                 ensemble["name"],
                 _interval(ensemble["test"], metric),
                 _interval(difference, metric, sign="+"),
-                MISSING if p is None else f"{p:.3f}",
+                _chance(chance(ensemble, metric)),
+                _chance(ensemble.get("holm_p")),
                 ", ".join(f"{name} {weight:.2f}" for name, weight in ensemble["weights"].items()),
             )
         console.print(ensembles)
@@ -61,6 +62,10 @@ def show_report(report: Mapping[str, Any], directory: Path) -> None:
 
 def _splits(report: Mapping[str, Any]) -> tuple[str, ...]:
     return ("repeat", "explore") if report["task"] == "next_item" else ()
+
+
+def _chance(p: float | None) -> str:
+    return MISSING if p is None else probability(p)
 
 
 def _interval(metrics: Mapping[str, Any], name: str, sign: str = "") -> str:

@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.ensembles.combination import Combination, combine, parse_combination
+from penchant.ensembles.combination import Combination, combine
 from penchant.ensembles.facts import request_facts
+from penchant.ensembles.saved import parse_combination
 from penchant.platform import config
 from penchant.platform.errors import DataError
 from penchant.platform.events import Catalog, EventLog

@@ -1,17 +1,65 @@
-"""`mean`: the plain average of the best few members.
+"""`mean` and `median`: the plain average of the best few members.
 
 An average over everything lost 3 to 9% in our own study; of the five best it lost nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
-from penchant.ensembles.combiner import quality, refuse_other_blocks
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from penchant.ensembles.combiner import refuse_other_blocks
+from penchant.ensembles.greedy import alone
 from penchant.ensembles.linear import Linear
+from penchant.ensembles.normalize import Normalization
 from penchant.ensembles.predictions import Blend, Predictions
 
-__all__ = ["MeanCombiner"]
+__all__ = ["MeanCombiner", "Median", "MedianCombiner", "best_members"]
+
+_STEP = 256  # requests whose scores are sorted at once
+
+
+class Median(BaseModel):
+    """The median of members' scores; one member that is far off moves it little."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["median"] = "median"
+    normalization: Normalization
+    members: tuple[str, ...] = Field(min_length=1)
+
+    @property
+    def shares(self) -> Mapping[str, float]:
+        """The same for all."""
+        return {name: 1 / len(self.members) for name in self.members}
+
+    @property
+    def needs_facts(self) -> bool:
+        """Never."""
+        return False
+
+    def merge(
+        self, parts: Mapping[str, NDArray[np.float32]], facts: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """Median of the members that answered, shape (R, C).
+
+        Args:
+            parts: normalised scores, (R, C) each; what is -inf for one is -inf.
+            facts: not looked at.
+        """
+        present = [parts[name] for name in self.members if name in parts]
+        merged = np.empty_like(present[0])
+        for begin in range(0, len(merged), _STEP):
+            rows = slice(begin, begin + _STEP)
+            stack = np.stack([part[rows] for part in present])
+            middle = np.median(stack, axis=0)
+            merged[rows] = np.where(np.isneginf(stack).any(axis=0), -np.inf, middle)
+        return merged
 
 
 @dataclass(frozen=True)
@@ -24,12 +72,41 @@ class MeanCombiner:
     def name(self) -> str:
         return "mean"
 
+    @property
+    def tasks(self) -> frozenset[str]:
+        return frozenset({"next_item", "binary"})
+
     def fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
-        refuse_other_blocks(predictions)
-        ranked = sorted(
-            predictions.scores,
-            key=lambda name: -quality(predictions.scores[name], predictions.requests, metric),
-        )
-        chosen = ranked[: self.top]
+        chosen = best_members(predictions, metric, self.top)
         weights = {name: 1 / len(chosen) for name in chosen}
         return Linear(normalization=predictions.normalization, weights=weights)
+
+
+@dataclass(frozen=True)
+class MedianCombiner:
+    """The median of the `top` members by quality on `blend`."""
+
+    top: int = 5
+
+    @property
+    def name(self) -> str:
+        return "median"
+
+    @property
+    def tasks(self) -> frozenset[str]:
+        return frozenset({"next_item", "binary"})
+
+    def fit(self, predictions: Predictions[Blend], metric: str) -> Median:
+        chosen = best_members(predictions, metric, self.top)
+        return Median(normalization=predictions.normalization, members=tuple(chosen))
+
+
+def best_members(predictions: Predictions[Blend], metric: str, top: int) -> list[str]:
+    """The best members alone on `blend`, best first; of equals the first by name.
+
+    Raises:
+        TypeError: the predictions are of another block.
+    """
+    refuse_other_blocks(predictions)
+    found = alone(predictions.scores, predictions.requests, metric)
+    return sorted(found, key=lambda name: (-round(found[name], 12), name))[:top]

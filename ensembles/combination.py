@@ -11,12 +11,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import TypeAdapter
 
-from penchant.ensembles.linear import Linear
 from penchant.ensembles.normalize import Normalization, normalize
 
-__all__ = ["Combination", "combine", "parse_combination"]
+__all__ = ["Combination", "combine"]
 
 Scores = Mapping[str, NDArray[np.float32]]
 
@@ -51,18 +49,6 @@ class Combination(Protocol):
     def model_dump(self, *, mode: str) -> dict[str, Any]:
         """The combination as JSON."""
         ...
-
-
-_SAVED: TypeAdapter[Combination] = TypeAdapter(Linear)
-
-
-def parse_combination(content: Mapping[str, Any]) -> Combination:
-    """A combination from an artefact's JSON.
-
-    Raises:
-        pydantic.ValidationError: it is none.
-    """
-    return _SAVED.validate_python(content)
 
 
 def combine(

@@ -25,6 +25,11 @@ class Combiner(Protocol):
         """The combiner's name in reports."""
         ...
 
+    @property
+    def tasks(self) -> frozenset[str]:
+        """Which of `next_item` and `binary` it can combine."""
+        ...
+
     def fit(self, predictions: Predictions[Blend], metric: str) -> Combination:
         """Learn from scores that were made comparable before.
 

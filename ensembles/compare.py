@@ -7,28 +7,36 @@ the report.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penchant.ensembles.ablation import Ablation, ablate
 from penchant.ensembles.average import MeanCombiner
+from penchant.ensembles.cascade import Cascade
+from penchant.ensembles.checks import check_cutoffs, check_predictions
+from penchant.ensembles.choice import Cost, Option
 from penchant.ensembles.combination import Combination, combine
 from penchant.ensembles.combiner import Combiner, quality
-from penchant.ensembles.greedy import GreedyCombiner
-from penchant.ensembles.judge import Judge
+from penchant.ensembles.combiners import make_combiners
+from penchant.ensembles.comparison import Candidate, Comparison
+from penchant.ensembles.diversity import diversity
+from penchant.ensembles.judge import Judge, Sheet
 from penchant.ensembles.normalize import Normalization
-from penchant.ensembles.predictions import Blend, Predictions, read_predictions
-from penchant.platform import config
-from penchant.platform.binary import binary_interval
-from penchant.platform.intervals import Interval, Resampler
-from penchant.platform.metrics import LOWER_IS_BETTER, ranking_metrics, target_ranks
+from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
+from penchant.ensembles.segments import judge_segments, segments_of
+from penchant.ensembles.unseen import UnseenUsers
+from penchant.platform.intervals import Interval
+from penchant.platform.metrics import LOWER_IS_BETTER
 from penchant.platform.prepared import Prepared
+from penchant.platform.significance import holm
 from penchant.platform.timeline import Block
 from penchant.trainers.score import seen_items
 
-__all__ = ["Candidate", "Comparison", "compare", "judge_block", "make_combiners"]
+__all__ = ["Candidate", "Comparison", "compare", "judge_block"]
 
 #: Fewer yes labels than this cannot fit weights: 43 chose the wrong member in our own study.
 MIN_POSITIVES = 200
@@ -37,49 +45,23 @@ _SHORTLIST = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
-    """A combination of members, and what is known of it."""
+class _Fitted:
+    """A combination, and what `blend` says of it."""
 
-    combiner: str
+    combiner: Combiner
     combination: Combination
-    blend: float  # target metric where the weights were fitted: flattering, shown for the gap
-    blend_gain: Interval  # over the best single, on users of `blend` that did not fit the weights
-    test: Mapping[str, Interval]
-    difference: Mapping[str, Interval]  # to the best single, on `test`
+    value: float
+    gain: Interval
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """All that the comparison found."""
+class _Tested:
+    """What combinations and members were worth on `test`."""
 
-    metric: str
-    best_single: str
-    select: Mapping[str, float]  # member -> target metric on `select`
-    members: Mapping[str, Mapping[str, Interval]]  # member -> metrics on `test`
-    candidates: list[Candidate] = field(default_factory=list)
-
-    @property
-    def recommended(self) -> Candidate | None:
-        """The combination to ship, or None for the best single member.
-
-        Decided on `blend` alone: the gain's interval must lie on the good side of zero.
-        """
-        sign = -1 if self.metric in LOWER_IS_BETTER else 1
-        sure = [
-            candidate
-            for candidate in self.candidates
-            if min(sign * candidate.blend_gain.low, sign * candidate.blend_gain.high) > 0
-        ]
-        return max(sure, key=lambda c: sign * c.blend_gain.mean, default=None)
-
-
-def make_combiners(settings: config.Ensemble) -> list[Combiner]:
-    """The combiners that an experiment names."""
-    known: dict[str, Combiner] = {
-        "mean": MeanCombiner(),
-        "greedy": GreedyCombiner(max_rounds=settings.max_rounds),
-    }
-    return [known[name] for name in settings.combiners]
+    judge: Judge
+    scores: Predictions[Test]
+    sheets: Mapping[str, Sheet]  # of members
+    combined: Mapping[str, tuple[Sheet, NDArray[np.float32]]]  # of combinations, with their scores
 
 
 def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], None]) -> Comparison:
@@ -88,47 +70,65 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     Raises:
         DataError: a member's predictions are missing or torn.
     """
-    experiment = prepared.experiment
-    spec, settings = experiment.requests, experiment.ensemble
+    spec, settings = prepared.experiment.requests, prepared.experiment.ensemble
+    metric = spec.metric
+    sign = -1 if metric in LOWER_IS_BETTER else 1
     how: Normalization = "none" if spec.task == "binary" else settings.normalize
-    select = _qualities(prepared, member_ids, spec.metric)
+    select = _qualities(prepared, member_ids)
     best = max(select, key=lambda name: select[name])
     tell(f"best single member on select: {best}")
-    judge = _judge(prepared, Block.TEST)
+    start_ms, _ = prepared.blocks.span_ms(Block.BLEND)
     everything: Predictions[Blend] = read_predictions(prepared, Block.BLEND, member_ids)
+    for note in [
+        *check_cutoffs(prepared.run, member_ids, Block.BLEND, start_ms),
+        *check_predictions(everything)[1],
+    ]:
+        tell(note)
     blend = everything.normalized(how).shortlist(_SHORTLIST)
     del everything
-    sign = -1 if spec.metric in LOWER_IS_BETTER else 1
-    fitted = []
-    for combiner in _possible(make_combiners(settings), blend, tell):
-        combination = combiner.fit(blend, spec.metric)
-        merged = combination.merge(blend.scores, blend.facts)
-        value = sign * quality(merged, blend.requests, spec.metric)
-        gain = _gain(prepared, combiner, blend, best)
-        size = len(combination.shares)
-        tell(f"{combiner.name}: {size} members, unseen users of blend {gain.mean:+.4f}")
-        fitted.append((combiner.name, combination, value, gain))
-    del blend
-    test = {name: _scores(prepared, Block.TEST, name) for name in member_ids}
-    candidates = []
-    for name, combination, value, gain in fitted:
-        scores = combine(combination, test)
-        candidates.append(
-            Candidate(
-                combiner=name,
-                combination=combination,
-                blend=value,
-                blend_gain=gain,
-                test=judge.table(scores),
-                difference=judge.differences(scores, test[best]),
-            )
+    costs = _costs(prepared, member_ids)
+    cost_ms = {name: cost.score_ms for name, cost in costs.items()}
+    fitted = _fit(make_combiners(settings, spec.task, cost_ms), blend, best, prepared, tell)
+    tested = _test(prepared, member_ids, fitted, tell)
+    single = tested.sheets[best]
+    combined = {name: sheet for name, (sheet, _) in tested.combined.items()}
+    p = tested.judge.permutation_p(list(combined.values()), single)
+    candidates = [
+        Candidate(
+            combiner=one.combiner.name,
+            combination=one.combination,
+            blend=one.value,
+            blend_gain=one.gain,
+            test=tested.judge.table(combined[one.combiner.name]),
+            difference=tested.judge.differences(combined[one.combiner.name], single),
+            permutation_p=raw,
+            holm_p=corrected,
         )
+        for one, raw, corrected in zip(fitted, p, holm(p), strict=True)
+    ]
+    values = {
+        name: sign * quality(part, blend.requests, metric) for name, part in blend.scores.items()
+    }
+    select = {name: sign * value for name, value in select.items()}
+    tell("segments of test")
+    segments = judge_segments(
+        tested.judge,
+        segments_of(prepared.log, tested.judge.requests, prepared.blocks.select_ms),
+        metric,
+        (single, tested.scores.scores[best]),
+        tested.combined,
+    )
     return Comparison(
-        metric=spec.metric,
+        metric=metric,
         best_single=best,
-        select={name: sign * value for name, value in select.items()},
-        members={name: judge.table(scores) for name, scores in test.items()},
+        select=select,
+        members={name: tested.judge.table(sheet) for name, sheet in tested.sheets.items()},
         candidates=candidates,
+        blend=values,
+        options=_options(costs, fitted, select, values, best),
+        segments=segments,
+        ablation=_ablation(fitted, blend, tested, metric, tell),
+        diversity=diversity(tested.scores.scores, tested.sheets, metric),
     )
 
 
@@ -136,24 +136,24 @@ def judge_block(
     prepared: Prepared, block: Block, member_ids: list[str]
 ) -> dict[str, dict[str, Interval]]:
     """Metrics of members on a block, each with its interval."""
-    judge = _judge(prepared, block) if member_ids else None
+    if not member_ids:
+        return {}
+    judge, requests = _judge(prepared, block), prepared.requests[block]
     return {
-        name: judge.table(_scores(prepared, block, name))
-        for name in member_ids
-        if judge is not None
-    }
-
-
-def _qualities(prepared: Prepared, member_ids: list[str], metric: str) -> dict[str, float]:
-    requests = prepared.requests[Block.SELECT]
-    return {
-        name: quality(_scores(prepared, Block.SELECT, name), requests, metric)
+        name: judge.table(judge.sheet(prepared.run.read_predictions(block, name, requests.row)))
         for name in member_ids
     }
 
 
-def _scores(prepared: Prepared, block: Block, member_id: str) -> NDArray[np.float32]:
-    return prepared.run.read_predictions(block, member_id, prepared.requests[block].row)
+def _qualities(prepared: Prepared, member_ids: list[str]) -> dict[str, float]:
+    """Quality of each member on `select`, larger is better."""
+    requests, metric = prepared.requests[Block.SELECT], prepared.experiment.requests.metric
+    return {
+        name: quality(
+            prepared.run.read_predictions(Block.SELECT, name, requests.row), requests, metric
+        )
+        for name in member_ids
+    }
 
 
 def _judge(prepared: Prepared, block: Block) -> Judge:
@@ -174,28 +174,93 @@ def _possible(
     return [c for c in combiners if c.name == "mean"] or [MeanCombiner()]
 
 
-def _gain(prepared: Prepared, combiner: Combiner, blend: Predictions[Blend], best: str) -> Interval:
-    """Gain over the best single member on users whose requests did not fit the weights."""
-    metric = prepared.experiment.requests.metric
-    half = blend.requests.user % 2
-    combined = np.empty_like(blend.scores[best])
-    for fold in (0, 1):
-        fit_on, asked = np.flatnonzero(half == fold), np.flatnonzero(half != fold)
-        if not len(fit_on) or not len(asked):
-            return Interval(0.0, 0.0, 0.0, 1.0)
-        combination = combiner.fit(blend.take(fit_on), metric)
-        held_out = blend.take(asked)
-        combined[asked] = combination.merge(held_out.scores, held_out.facts)
-    settings, requests = prepared.experiment.ensemble, blend.requests
-    resampler = Resampler(requests.user, settings.bootstrap, settings.seed)
-    single = blend.scores[best]
-    if requests.label is not None:
-        return binary_interval(
-            metric, combined[:, 0], requests.label, resampler, other=single[:, 0]
+def _fit(
+    combiners: list[Combiner],
+    blend: Predictions[Blend],
+    best: str,
+    prepared: Prepared,
+    tell: Callable[[str], None],
+) -> list[_Fitted]:
+    """Everything that `blend` says; larger values are better but for losses."""
+    settings, metric = prepared.experiment.ensemble, prepared.experiment.requests.metric
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    unseen = UnseenUsers(blend, metric, best, settings.bootstrap, settings.seed)
+    fitted = []
+    for combiner in _possible(combiners, blend, tell):
+        combination = combiner.fit(blend, metric)
+        value = sign * quality(combination.merge(blend.scores, blend.facts), blend.requests, metric)
+        gain = unseen.gain(combiner)
+        size = len(combination.shares)
+        tell(f"{combiner.name}: {size} members, unseen users of blend {gain.mean:+.4f}")
+        fitted.append(_Fitted(combiner=combiner, combination=combination, value=value, gain=gain))
+    return fitted
+
+
+def _test(
+    prepared: Prepared,
+    member_ids: list[str],
+    fitted: list[_Fitted],
+    tell: Callable[[str], None],
+) -> _Tested:
+    """The one reading of `test`."""
+    tell(f"judging {len(member_ids)} members and {len(fitted)} combinations on test")
+    judge = _judge(prepared, Block.TEST)
+    test: Predictions[Test] = read_predictions(prepared, Block.TEST, member_ids)
+    for note in check_predictions(test)[1]:
+        tell(note)
+    combined = {}
+    for one in fitted:
+        scores = combine(one.combination, test.scores, test.facts)
+        combined[one.combiner.name] = (judge.sheet(scores), scores)
+    sheets = {name: judge.sheet(scores) for name, scores in test.scores.items()}
+    return _Tested(judge=judge, scores=test, sheets=sheets, combined=combined)
+
+
+def _costs(prepared: Prepared, member_ids: list[str]) -> dict[str, Cost]:
+    costs = {}
+    for name in member_ids:
+        facts = json.loads((prepared.run.member(name) / "metrics.json").read_text())
+        costs[name] = Cost(score_ms=facts["score_ms"], params=facts["params"])
+    return costs
+
+
+def _options(
+    costs: Mapping[str, Cost],
+    fitted: list[_Fitted],
+    select: Mapping[str, float],
+    values: Mapping[str, float],
+    best: str,
+) -> list[Option]:
+    """Every member and every combination with its quality on `blend` and its cost."""
+    found = [
+        Option.of(name, [name], costs, value, select=select[name]) for name, value in values.items()
+    ]
+    for one in fitted:
+        made = one.combination
+        found.append(
+            Option.of(
+                one.combiner.name,
+                list(made.shares),
+                costs,
+                values[best] + one.gain.mean,
+                gain=one.gain,
+                work_ms=made.expected_cost_ms() if isinstance(made, Cascade) else None,
+            )
         )
-    k = int(metric.partition("@")[2])
-    ours, theirs = (
-        ranking_metrics(target_ranks(scores, requests), requests, k)[metric]
-        for scores in (combined, single)
-    )
-    return resampler.difference(ours, theirs)
+    return found
+
+
+def _ablation(
+    fitted: list[_Fitted],
+    blend: Predictions[Blend],
+    tested: _Tested,
+    metric: str,
+    tell: Callable[[str], None],
+) -> list[Ablation]:
+    """Of the combination that is best on unseen users, whether it is recommended or not."""
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    one = max(fitted, key=lambda fit: sign * fit.gain.mean)
+    tell(f"{one.combiner.name} without each of its members")
+    sheet, _ = tested.combined[one.combiner.name]
+    found = ablate(one.combiner, one.combination, blend, tested.scores, metric, tested.judge, sheet)
+    return [] if found is None else [found]

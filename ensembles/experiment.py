@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from penchant.ensembles.assurance import assure
 from penchant.ensembles.compare import Comparison, compare, judge_block
 from penchant.ensembles.report import write_report
-from penchant.ensembles.summary import build_report, save_artefacts
+from penchant.ensembles.summary import build_report, save_artefacts, shipped_combination
 from penchant.platform.cluster import start_ray
 from penchant.platform.config import Experiment
 from penchant.platform.errors import ConfigError
@@ -138,9 +139,13 @@ def _finish(
         progress.say(f"comparing {len(member_ids)} members and their combinations")
         comparison: Comparison = compare(prepared, member_ids, progress.say)
         refitted: dict[str, dict[str, Interval]] = judge_block(prepared, Block.TEST, refit_ids)
-        save_artefacts(prepared, comparison)
+        shipped = shipped_combination(comparison)
+        progress.say("what can be promised: calibration and sets")
+        assured = assure(prepared, shipped)
+        save_artefacts(prepared, comparison, assured)
     seconds, peak_bytes = _over_all_runs(prepared, stages, memory)
     report = build_report(prepared, comparison, refitted, seconds, peak_bytes)
+    report["assurance"] = assured.to_json()
     page = write_report(report, prepared.run.report)
     progress.say(f"report: {page}")
     return report

@@ -12,6 +12,7 @@ from penchant.platform.metrics import LOWER_IS_BETTER
 
 __all__ = [
     "MISSING",
+    "chance",
     "count",
     "day",
     "direction",
@@ -22,9 +23,11 @@ __all__ = [
     "metric_title",
     "metric_words",
     "moment",
+    "numbered_options",
     "percent",
     "probability",
     "quality",
+    "shown",
     "signed",
     "span",
 ]
@@ -60,28 +63,59 @@ def is_gain(difference: Interval, metric: str) -> bool | None:
     return (difference.mean > 0) != (metric in LOWER_IS_BETTER)
 
 
+def chance(ensemble: Mapping[str, Any], metric: str) -> float | None:
+    """P-value of an ensemble's difference: by permutation, or as its resamples say."""
+    found = interval(ensemble.get("difference_to_best_single"), metric)
+    p: float | None = ensemble.get("permutation_p", found.p if found else None)
+    return p
+
+
+def shown(report: Mapping[str, Any]) -> str | None:
+    """The ensemble to speak of: the recommended one, or the one nearest to beating the members.
+
+    None where nothing was compared.
+    """
+    metric = report["metric"]
+    compared = {
+        ensemble["name"]: value.mean
+        for ensemble in report.get("ensembles", [])
+        if (value := interval(ensemble.get("difference_to_best_single"), metric)) is not None
+    }
+    if report.get("recommended") in compared:
+        return str(report["recommended"])
+    pick = min if metric in LOWER_IS_BETTER else max
+    return pick(compared, key=lambda name: compared[name], default=None)
+
+
+def numbered_options(report: Mapping[str, Any]) -> dict[str, int]:
+    """Numbers from 1, cheapest first, of what is worth choosing from and of every ensemble."""
+    named = {ensemble["name"] for ensemble in report.get("ensembles", [])}
+    worth = [
+        option
+        for option in report.get("options", [])
+        if option["pareto"]
+        or option["name"] in named
+        or option["name"] == report.get("best_single")
+    ]
+    worth.sort(key=lambda option: option["work_ms"])
+    return {option["name"]: number for number, option in enumerate(worth, 1)}
+
+
 def evidence(report: Mapping[str, Any]) -> str:
     """What the recommendation rests on, in a sentence or two; empty where nothing was compared.
 
     Speaks of the recommended ensemble or, where a single member is recommended, of the ensemble
     that came nearest to beating it.
     """
-    metric, best = report["metric"], report.get("best_single")
-    compared = {
-        ensemble["name"]: value
-        for ensemble in report.get("ensembles", [])
-        if (value := interval(ensemble.get("difference_to_best_single"), metric)) is not None
-    }
-    if not compared or best is None:
+    metric, best, name = report["metric"], report.get("best_single"), shown(report)
+    named: dict[str, dict[str, Any]] = {e["name"]: e for e in report.get("ensembles", [])}
+    ensemble = named.get(name or "", {})
+    difference = interval(ensemble.get("difference_to_best_single"), metric)
+    if difference is None or best is None:
         return ""
-    pick = min if metric in LOWER_IS_BETTER else max
-    name = report.get("recommended")
-    if name not in compared:
-        name = pick(compared, key=lambda ensemble: compared[ensemble].mean)
-    difference = compared[name]
     found = is_gain(difference, metric)
-    shown = signed(difference.mean) if found is None else quality(abs(difference.mean))
-    size = f"{shown} {metric_words(metric)}"
+    amount = signed(difference.mean) if found is None else quality(abs(difference.mean))
+    size = f"{amount} {metric_words(metric)}"
     tests = {member["id"]: member.get("test") for member in report.get("members", [])}
     base = interval(tests.get(best), metric)
     if base is not None and base.mean:
@@ -96,7 +130,7 @@ def evidence(report: Mapping[str, Any]) -> str:
     return (
         f"The ensemble {name} is {'better' if found else 'worse'} than {best}, the best "
         f"single member, by {size}. The 95% interval of the difference, {bounds}, does not hold "
-        f"zero{_chance(difference.p)}."
+        f"zero{_chance(chance(ensemble, metric))}{_corrected(report, ensemble)}."
     )
 
 
@@ -204,10 +238,19 @@ def day(text: str) -> str:
     return f"{found.day} {found:%b %Y}"
 
 
-def _chance(p: float | None) -> str:
-    shown = "" if p is None else probability(p)
-    relation = shown if shown.startswith("<") else f"= {shown}"
-    return f" (p {relation})".replace("p ", "p\u00a0") if shown else ""
+def _chance(p: float | None, name: str = "p") -> str:
+    if p is None:
+        return ""
+    text = probability(p)
+    return f" ({name}\u00a0{text if text.startswith('<') else f'= {text}'})"
+
+
+def _corrected(report: Mapping[str, Any], ensemble: Mapping[str, Any]) -> str:
+    """The corrected p-value, where several ensembles were compared."""
+    number, p = len(report["ensembles"]), ensemble.get("holm_p")
+    if p is None or number < 2:
+        return ""
+    return f"; corrected for {number} comparisons{_chance(p)}"
 
 
 def _is_number(value: object) -> bool:

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.platform.binary import binary_interval
+from penchant.platform.auc import auc_interval, auc_shares
+from penchant.platform.binary import binary_per_request
 from penchant.platform.intervals import Interval, Resampler
 from penchant.platform.metrics import per_request
 from penchant.platform.requests import Requests
+from penchant.platform.significance import sign_flip_p
 
-__all__ = ["Judge"]
+__all__ = ["Judge", "Sheet"]
 
-_BINARY = ("auc", "log_loss", "brier", "accuracy")
+_AUC = "auc"
+_FLIPS = 10_000  # of the permutation test; its p-values are in steps of 0.0001
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What scores were worth on each of R requests, so that they need not be ranked again."""
+
+    values: Mapping[str, NDArray[np.float64]]  # metric -> (R,); AUC is no mean and not here
+    odds: NDArray[np.float32] | None = None  # (R,), of a `binary` task
+
+    def take(self, chosen: NDArray[np.int64]) -> Sheet:
+        """The requests at these positions."""
+        return Sheet(
+            values={name: column[chosen] for name, column in self.values.items()},
+            odds=None if self.odds is None else self.odds[chosen],
+        )
 
 
 class Judge:
@@ -36,34 +55,88 @@ class Judge:
         resamples: int,
         seed: int,
     ) -> None:
-        self._requests, self._seen = requests, seen
+        self.requests = requests
+        self._seen, self._metric, self._seed = seen, metric, seed
         self._k = int(metric.partition("@")[2] or 10)
-        self._resampler = Resampler(requests.user, resamples, seed)
+        self.resampler = Resampler(requests.user, resamples, seed)
 
-    def table(self, scores: NDArray[np.float32]) -> dict[str, Interval]:
-        """Every metric with its interval by user."""
-        label = self._requests.label
-        if label is None:
-            return {name: self._resampler.mean(v) for name, v in self._values(scores).items()}
-        return {
-            name: binary_interval(name, scores[:, 0], label, self._resampler) for name in _BINARY
-        }
-
-    def differences(
-        self, scores: NDArray[np.float32], others: NDArray[np.float32]
-    ) -> dict[str, Interval]:
-        """Every metric of `scores` minus that of `others`, paired by request."""
-        label = self._requests.label
-        if label is None:
-            mine, theirs = self._values(scores), self._values(others)
-            return {name: self._resampler.difference(mine[name], theirs[name]) for name in mine}
-        return {
-            name: binary_interval(name, scores[:, 0], label, self._resampler, others[:, 0])
-            for name in _BINARY
-        }
-
-    def _values(self, scores: NDArray[np.float32]) -> Mapping[str, NDArray[np.float64]]:
-        """Ranking metrics of each request, each of shape (R,)."""
+    def sheet(self, scores: NDArray[np.float32]) -> Sheet:
+        """Every metric of each request, from scores of shape (R, C)."""
+        label = self.requests.label
+        if label is not None:
+            return Sheet(binary_per_request(scores[:, 0], label), odds=scores[:, 0])
         if self._seen is None:
             raise TypeError("a ranking is judged with the items that each user had before")
-        return per_request(scores, self._requests, self._seen, self._k)
+        return Sheet(per_request(scores, self.requests, self._seen, self._k))
+
+    def table(self, sheet: Sheet) -> dict[str, Interval]:
+        """Every metric with its interval by user."""
+        names = list(sheet.values)
+        columns = np.stack([sheet.values[name] for name in names], axis=1)
+        found = dict(zip(names, self.resampler.means(columns), strict=True))
+        if sheet.odds is None or self.requests.label is None:
+            return found
+        return {_AUC: auc_interval(sheet.odds, self.requests.label, self.resampler)} | found
+
+    def differences(self, sheet: Sheet, other: Sheet) -> dict[str, Interval]:
+        """Every metric of one sheet minus that of another, paired by request."""
+        names = list(sheet.values)
+        columns = np.stack([sheet.values[name] - other.values[name] for name in names], axis=1)
+        found = dict(zip(names, self.resampler.differences(columns), strict=True))
+        if sheet.odds is None or self.requests.label is None:
+            return found
+        return {
+            _AUC: auc_interval(sheet.odds, self.requests.label, self.resampler, other.odds)
+        } | found
+
+    def target(self, sheet: Sheet, chosen: NDArray[np.int64] | None = None) -> Interval:
+        """The target metric with its interval, on all requests or on some."""
+        return self._target(sheet, None, chosen)
+
+    def target_difference(
+        self, sheet: Sheet, other: Sheet, chosen: NDArray[np.int64] | None = None
+    ) -> Interval:
+        """The paired difference of the target metric, on all requests or on some."""
+        return self._target(sheet, other, chosen)
+
+    def permutation_p(self, sheets: Sequence[Sheet], other: Sheet) -> list[float]:
+        """P-value of each sheet's target metric against another's: flips of users' differences."""
+        if not sheets:
+            return []
+        if self._metric == _AUC:
+            columns = [self._auc_shares(sheet, other) for sheet in sheets]
+        else:
+            name = self._metric
+            columns = [sheet.values[name] - other.values[name] for sheet in sheets]
+        differences = np.stack(columns, axis=1)
+        return sign_flip_p(differences, self.resampler.user, _FLIPS, self._seed)
+
+    def _auc_shares(self, sheet: Sheet, other: Sheet) -> NDArray[np.float64]:
+        odds, theirs, label = _binary(sheet, other, self.requests)
+        return auc_shares(odds, theirs, label)
+
+    def _target(
+        self, sheet: Sheet, other: Sheet | None, chosen: NDArray[np.int64] | None
+    ) -> Interval:
+        asked, resampler = self.requests, self.resampler
+        if chosen is not None:
+            resampler, sheet = resampler.take(chosen), sheet.take(chosen)
+            other = None if other is None else other.take(chosen)
+        if self._metric == _AUC:
+            odds, theirs, label = _binary(sheet, other, asked)
+            label = label if chosen is None else label[chosen]
+            return auc_interval(odds, label, resampler, None if other is None else theirs)
+        values = sheet.values[self._metric]
+        if other is None:
+            return resampler.mean(values)
+        return resampler.difference(values, other.values[self._metric])
+
+
+def _binary(
+    sheet: Sheet, other: Sheet | None, requests: Requests
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Log-odds, those to compare with, and labels."""
+    theirs = sheet.odds if other is None else other.odds
+    if sheet.odds is None or theirs is None or requests.label is None:
+        raise TypeError("AUC is a metric of `binary` requests, got a ranking")
+    return sheet.odds, theirs, requests.label

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from penchant.ensembles.artefact import read_ensemble_card, save_ensemble
-from penchant.ensembles.combination import parse_combination
+from penchant.ensembles.saved import parse_combination
 from penchant.platform.cluster import start_ray
 from penchant.platform.errors import DataError
 from penchant.platform.prepared import open_prepared

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from penchant.ensembles.artefact import read_ensemble_card
-from penchant.ensembles.combination import parse_combination
+from penchant.ensembles.saved import parse_combination
 from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.swap import workspace
 

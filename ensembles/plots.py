@@ -14,11 +14,24 @@ import altair as alt
 
 from penchant.platform.intervals import Interval
 
-__all__ = ["CONFIG", "ForestRow", "curve", "forest", "heat_map", "weeks"]
+__all__ = [
+    "ACCENT",
+    "CONFIG",
+    "INK",
+    "MUTED",
+    "SLATE",
+    "ForestRow",
+    "curve",
+    "forest",
+    "heat_map",
+    "over",
+    "spec",
+    "weeks",
+]
 
-_INK, _MUTED, _LINE = "#1c2430", "#5a6472", "#d5d9df"
-_ACCENT, _BAD, _SLATE = "#0a6c74", "#a8431f", "#6b7686"
-_TONES = {"gain": _ACCENT, "loss": _BAD, "open": _SLATE}
+INK, MUTED, LINE = "#1c2430", "#5a6472", "#d5d9df"
+ACCENT, BAD, SLATE = "#0a6c74", "#a8431f", "#6b7686"
+_TONES = {"gain": ACCENT, "loss": BAD, "open": SLATE}
 _BLOCKS = {
     "train": "#c3c9d2",
     "select": "#8fb8bb",
@@ -34,17 +47,17 @@ CONFIG: dict[str, Any] = {
     "padding": {"left": 0, "right": 4, "top": 4, "bottom": 4},
     "view": {"stroke": None},
     "axis": {
-        "labelColor": _MUTED,
-        "titleColor": _MUTED,
+        "labelColor": MUTED,
+        "titleColor": MUTED,
         "labelFontSize": 11,
         "titleFontSize": 11,
         "titleFontWeight": "normal",
         "gridColor": "#e9ebee",
-        "domainColor": _LINE,
-        "tickColor": _LINE,
+        "domainColor": LINE,
+        "tickColor": LINE,
     },
-    "legend": {"labelColor": _INK, "labelFontSize": 12},
-    "text": {"color": _INK, "fontSize": 12},
+    "legend": {"labelColor": INK, "labelFontSize": 12},
+    "text": {"color": INK, "fontSize": 12},
 }
 
 
@@ -65,7 +78,7 @@ class ForestRow:
 
 def forest(rows: Sequence[ForestRow], reference: float | None, title: str) -> dict[str, Any]:
     """Intervals one below the other, with a dashed vertical line at the reference."""
-    base = _over([row.to_json() for row in rows]).encode(
+    base = over([row.to_json() for row in rows]).encode(
         y=alt.Y("name:N", sort=None, axis=None),
         color=alt.Color(
             "tone:N",
@@ -80,8 +93,8 @@ def forest(rows: Sequence[ForestRow], reference: float | None, title: str) -> di
         scale=alt.Scale(zero=False, nice=True, range=[0, {"expr": "width - 60"}]),
         axis=alt.Axis(tickCount=5, format="~g"),
     )
-    names = base.encode(x=alt.value(0), text="name:N", color=alt.value(_INK))
-    texts = base.encode(x=alt.value("width"), text="text:N", color=alt.value(_MUTED))
+    names = base.encode(x=alt.value(0), text="name:N", color=alt.value(INK))
+    texts = base.encode(x=alt.value("width"), text="text:N", color=alt.value(MUTED))
     layers = [
         base.mark_rule(strokeWidth=2.5, yOffset=7).encode(x=x, x2="high:Q"),
         base.mark_point(filled=True, size=64, opacity=1, yOffset=7).encode(x="mean:Q"),
@@ -89,9 +102,9 @@ def forest(rows: Sequence[ForestRow], reference: float | None, title: str) -> di
         texts.mark_text(align="right", dy=-8, fontSize=11),
     ]
     if reference is not None:
-        line = _over([{"at": reference}]).encode(x="at:Q")
-        layers.insert(0, line.mark_rule(color=_INK, strokeDash=[3, 3], opacity=0.55))
-    return _spec(*layers, height=38 * len(rows))
+        line = over([{"at": reference}]).encode(x="at:Q")
+        layers.insert(0, line.mark_rule(color=INK, strokeDash=[3, 3], opacity=0.55))
+    return spec(*layers, height=38 * len(rows))
 
 
 def heat_map(
@@ -101,7 +114,7 @@ def heat_map(
     values = [row["value"] for row in rows]
     low, high = min(values), max(values)
     spare = 0.0 if high > low else 0.5  # all cells equal: one colour in the middle of the scale
-    base = _over(rows).encode(
+    base = over(rows).encode(
         x=alt.X(
             "size:N",
             sort=sizes,
@@ -127,9 +140,9 @@ def heat_map(
     dark = f"datum.value {'<' if low_is_good else '>'} {(low + high) / 2}"
     numbers = base.mark_text(fontSize=13).encode(
         text=alt.Text("value:Q", format=".4f"),
-        color=alt.condition(dark, alt.value("white"), alt.value(_INK)),
+        color=alt.condition(dark, alt.value("white"), alt.value(INK)),
     )
-    return _spec(cells, numbers, height=46 * len(windows))
+    return spec(cells, numbers, height=46 * len(windows))
 
 
 def curve(
@@ -137,7 +150,7 @@ def curve(
 ) -> dict[str, Any]:
     """Lines of `loss` by `epoch`, one each `block`, with a ring around the marked row."""
     epochs = alt.Axis(tickMinStep=1, format="d", grid=False, labelFlush=False)
-    base = _over(rows).encode(
+    base = over(rows).encode(
         x=alt.X("epoch:Q", title="epoch", axis=epochs),
         y=alt.Y(
             "loss:Q",
@@ -147,16 +160,16 @@ def curve(
         ),
         color=alt.Color(
             "block:N",
-            scale=alt.Scale(domain=["train", "select"], range=["#8a94a3", _ACCENT]),
+            scale=alt.Scale(domain=["train", "select"], range=["#8a94a3", ACCENT]),
             legend=None,
         ),
         tooltip=["epoch:Q", "block:N", alt.Tooltip("loss:Q", format=".4f")],
     )
     layers = [base.mark_line(strokeWidth=2, point=alt.OverlayMarkDef(size=20))]
     if marked is not None:
-        ring = _over([marked]).encode(x="epoch:Q", y="loss:Q")
-        layers.append(ring.mark_point(size=110, color=_ACCENT, opacity=1))
-    return _spec(*layers, height=130)
+        ring = over([marked]).encode(x="epoch:Q", y="loss:Q")
+        layers.append(ring.mark_point(size=110, color=ACCENT, opacity=1))
+    return spec(*layers, height=130)
 
 
 def weeks(rows: list[dict[str, Any]], borders: list[dict[str, Any]]) -> dict[str, Any]:
@@ -166,7 +179,7 @@ def weeks(rows: list[dict[str, Any]], borders: list[dict[str, Any]]) -> dict[str
     """
     blocks = [name for name in _BLOCKS if any(row["block"] == name for row in rows)]
     scale = alt.Scale(type="utc")
-    bars = _over(rows).encode(
+    bars = over(rows).encode(
         x=alt.X("start:T", scale=scale, title=None, axis=alt.Axis(grid=False, tickCount=6)),
         x2="end:T",
         y=alt.Y("events:Q", title="events a week", axis=alt.Axis(tickCount=4, format=",.0f")),
@@ -182,19 +195,21 @@ def weeks(rows: list[dict[str, Any]], borders: list[dict[str, Any]]) -> dict[str
             "block:N",
         ],
     )
-    lines = _over(borders).encode(x=alt.X("at:T", scale=scale))
+    lines = over(borders).encode(x=alt.X("at:T", scale=scale))
     layers = [bars.mark_rect(stroke="white", strokeWidth=0.5)]
     if borders:
-        layers.append(lines.mark_rule(color=_INK, strokeWidth=1))
-    return _spec(*layers, height=200)
+        layers.append(lines.mark_rule(color=INK, strokeWidth=1))
+    return spec(*layers, height=200)
 
 
-def _over(values: list[dict[str, Any]]) -> alt.Chart:
+def over(values: list[dict[str, Any]]) -> alt.Chart:
+    """A chart of these rows, which travel inside the page."""
     return alt.Chart(alt.InlineData(values=values))
 
 
-def _spec(*layers: alt.Chart, height: int) -> dict[str, Any]:
+def spec(*layers: alt.Chart, height: int) -> dict[str, Any]:
+    """The specification of layers one over the other, as wide as the page allows."""
     chart = alt.layer(*layers).properties(width="container", height=height)
-    spec: dict[str, Any] = chart.to_dict()
-    spec.pop("config", None)  # altair's default looks; ours are in CONFIG
-    return spec
+    found: dict[str, Any] = chart.to_dict()
+    found.pop("config", None)  # altair's default looks; ours are in CONFIG
+    return found

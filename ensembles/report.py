@@ -1,9 +1,9 @@
-"""A run's report: `report.json` for scripts and `report.html`, one page that needs no network.
+"""A run's report: `report.json` for scripts, `report.md` for notes, and one page, `report.html`.
 
-The page holds its charts as Vega-Lite specifications and, once, the program that draws them. All
-that a reader must know stands in plain HTML too, so that it is there without JavaScript. Texts
-of items are untrusted: the template escapes everything, and the page's content security policy
-runs only the scripts that this module wrote and fetches nothing.
+The page needs no network: it holds its charts as Vega-Lite specifications and, once, the program
+that draws them. All that a reader must know stands in plain HTML too, so that it is there without
+JavaScript. Texts of items are untrusted: the template escapes everything, and the page's content
+security policy runs only the scripts that this module wrote and fetches nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,15 @@ import altair as alt
 import jinja2
 import vl_convert
 
-from penchant.ensembles import charts, data_tables, figures, tables
+from penchant.ensembles import (
+    charts,
+    comparison_charts,
+    comparison_tables,
+    data_tables,
+    figures,
+    tables,
+)
+from penchant.ensembles.markdown import markdown
 from penchant.ensembles.plots import CONFIG
 
 __all__ = ["write_report"]
@@ -40,7 +48,7 @@ class _Fact:
 
 
 def write_report(report: Mapping[str, Any], directory: Path) -> Path:
-    """Write `report.json` and `report.html`, each at once or not at all.
+    """Write `report.json`, `report.md` and `report.html`, each at once or not at all.
 
     Args:
         report: the contract of `docs/report.schema.json`. Of its optional parts, a part that is
@@ -54,6 +62,7 @@ def write_report(report: Mapping[str, Any], directory: Path) -> Path:
     finite: dict[str, Any] = _finite(report)
     text = json.dumps(finite, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     _replace(directory / "report.json", text)
+    _replace(directory / "report.md", markdown(finite))
     page = directory / "report.html"
     _replace(page, _page(finite, text))
     return page
@@ -63,6 +72,9 @@ def _page(report: Mapping[str, Any], text: str) -> str:
     curves = charts.learning_curves(report)
     single = {
         "differences": charts.differences(report),
+        "prices": comparison_charts.prices(report),
+        "likeness": comparison_charts.likeness(report),
+        "test_weeks": comparison_charts.weeks(report),
         "search": charts.search_grid(report),
         "members": charts.member_qualities(report),
         "weeks": charts.events_a_week(report),
@@ -92,6 +104,11 @@ def _page(report: Mapping[str, Any], text: str) -> str:
         nonce=hashlib.sha256(text.encode()).hexdigest()[:32],
         ensembles=tables.ensembles(report),
         weights=tables.weights(report),
+        ablation=comparison_tables.ablation(report),
+        segments=comparison_tables.segments(report),
+        prices=comparison_tables.prices(report),
+        origins=comparison_tables.origins(report),
+        promises=comparison_tables.promises(report),
         members=tables.members(report),
         blocks=data_tables.blocks(report),
         data_facts=_data_facts(data),

@@ -10,8 +10,10 @@ from importlib import metadata
 from typing import Any
 
 from penchant.ensembles.artefact import save_ensemble
+from penchant.ensembles.assurance import Assurance
 from penchant.ensembles.combination import Combination
-from penchant.ensembles.compare import Comparison
+from penchant.ensembles.comparison import Candidate, Comparison
+from penchant.ensembles.findings import findings
 from penchant.ensembles.linear import Linear
 from penchant.platform.cluster import cpu_budget
 from penchant.platform.describe import describe
@@ -21,7 +23,7 @@ from penchant.platform.metrics import LOWER_IS_BETTER
 from penchant.platform.prepared import Prepared
 from penchant.trainers.member import read_card
 
-__all__ = ["SINGLE", "build_report", "save_artefacts"]
+__all__ = ["SINGLE", "build_report", "save_artefacts", "shipped_combination"]
 
 #: Name of the artefact that holds the best single member alone.
 SINGLE = "single"
@@ -61,7 +63,8 @@ def build_report(
             *(_member(prepared, comparison, name, test) for name, test in refitted.items()),
         ],
         "best_single": comparison.best_single,
-        "ensembles": _ensembles(comparison),
+        "ensembles": [_ensemble(comparison.metric, found) for found in comparison.candidates],
+        **findings(comparison),
         "recommended": comparison.best_single if recommended is None else recommended.combiner,
         "machine": _machine(),
         "versions": {name: metadata.version(name) for name in _VERSIONS},
@@ -72,8 +75,22 @@ def build_report(
     return report
 
 
-def save_artefacts(prepared: Prepared, comparison: Comparison) -> None:
-    """Save every combination, and the best single member, as something Serve can load."""
+def shipped_combination(comparison: Comparison) -> Combination:
+    """What the comparison recommends; the best single member as a combination of one."""
+    recommended = comparison.recommended
+    if recommended is not None:
+        return recommended.combination
+    return Linear(normalization="none", weights={comparison.best_single: 1.0})
+
+
+def save_artefacts(
+    prepared: Prepared, comparison: Comparison, assured: Assurance | None = None
+) -> None:
+    """Save every combination, and the best single member, as something Serve can load.
+
+    Args:
+        assured: of what is recommended; goes into that artefact.
+    """
     alone = Linear(normalization="none", weights={comparison.best_single: 1.0})
     made: dict[str, Combination] = {SINGLE: alone}
     made |= {candidate.combiner: candidate.combination for candidate in comparison.candidates}
@@ -85,7 +102,10 @@ def save_artefacts(prepared: Prepared, comparison: Comparison) -> None:
     tests = {c.combiner: c.test for c in comparison.candidates}
     tests[SINGLE] = comparison.members[comparison.best_single]
     for name, combination in made.items():
-        figures = {"test": _json(tests[name])}
+        figures: dict[str, Any] = {"test": _json(tests[name])}
+        if assured is not None and combination == shipped_combination(comparison):
+            figures["calibrator"] = assured.calibrator.model_dump(mode="json")
+            figures["sets"] = [{"size": n, "promised": c.promised} for n, c in assured.sets.items()]
         save_ensemble(
             prepared.run, name, combination, prepared.experiment.requests, facts | figures
         )
@@ -120,25 +140,31 @@ def _member(
             if member_id in comparison.select
             else {}
         ),
+        **(
+            {"blend": {comparison.metric: {"mean": comparison.blend[member_id]}}}
+            if member_id in comparison.blend
+            else {}
+        ),
         "test": _json(test),
     }
 
 
-def _ensembles(comparison: Comparison) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": candidate.combiner,
-            "combiner": candidate.combiner,
-            "weights": dict(candidate.combination.shares),
-            "blend": {
-                comparison.metric: {"mean": candidate.blend},
-                "gain_on_unseen_users": candidate.blend_gain.to_json(),
-            },
-            "test": _json(candidate.test),
-            "difference_to_best_single": _json(candidate.difference),
-        }
-        for candidate in comparison.candidates
-    ]
+def _ensemble(metric: str, candidate: Candidate) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "name": candidate.combiner,
+        "combiner": candidate.combiner,
+        "weights": dict(candidate.combination.shares),
+        "blend": {
+            metric: {"mean": candidate.blend},
+            "gain_on_unseen_users": candidate.blend_gain.to_json(),
+        },
+        "test": _json(candidate.test),
+        "difference_to_best_single": _json(candidate.difference),
+    }
+    if metric in candidate.test:
+        made["gap_blend_to_test"] = candidate.test[metric].mean - candidate.blend
+    chances = {"permutation_p": candidate.permutation_p, "holm_p": candidate.holm_p}
+    return made | {name: p for name, p in chances.items() if p is not None}
 
 
 def _verdict(comparison: Comparison) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from penchant.ensembles import figures
@@ -16,9 +16,11 @@ __all__ = [
     "Cell",
     "Column",
     "Table",
+    "difference_cell",
     "ensembles",
     "members",
     "number",
+    "quality_cell",
     "weights",
 ]
 
@@ -62,9 +64,11 @@ def ensembles(report: Mapping[str, Any]) -> Table | None:
     for member in report.get("members", []):
         if member["id"] == best:
             badge = "recommended" if best == report.get("recommended") else ""
-            name = Cell(text=best, note="best single member", badge=badge)
-            test = _quality(interval(member.get("test"), metric))
-            rows.append([name, test, Cell(), Cell(), Cell(), number(1), Cell()])
+            test, blend = (interval(member.get(block), metric) for block in ("test", "blend"))
+            gap = test.mean - blend.mean if test and blend else None
+            row = [Cell(text=best, note="best single member", badge=badge), quality_cell(test)]
+            row += [Cell(), Cell(), Cell(), quality_cell(blend, bare=True)]
+            rows.append([*row, _optional(gap, figures.signed), number(1), Cell()])
     for ensemble in report.get("ensembles", []):
         badge = "recommended" if ensemble["name"] == report.get("recommended") else ""
         used = [weight for weight in ensemble.get("weights", {}).values() if weight]
@@ -72,10 +76,12 @@ def ensembles(report: Mapping[str, Any]) -> Table | None:
         rows.append(
             [
                 Cell(text=ensemble["name"], badge=badge),
-                _quality(interval(ensemble.get("test"), metric)),
-                _difference(gain),
-                _optional(gain.p if gain else None, figures.probability),
-                _quality(interval(ensemble.get("blend"), metric), bare=True),
+                quality_cell(interval(ensemble.get("test"), metric)),
+                difference_cell(gain),
+                _optional(figures.chance(ensemble, metric), figures.probability),
+                _optional(ensemble.get("holm_p"), figures.probability),
+                quality_cell(interval(ensemble.get("blend"), metric), bare=True),
+                _optional(ensemble.get("gap_blend_to_test"), figures.signed),
                 number(len(used) or None),
                 Cell(text=ensemble["combiner"]),
             ]
@@ -88,16 +94,18 @@ def ensembles(report: Mapping[str, Any]) -> Table | None:
         Column(title=f"{title} on test"),
         Column(title="Difference to best single"),
         Column(title="p"),
+        Column(title="Holm p"),
         Column(title=f"{title} on blend"),
+        Column(title="Blend to test"),
         Column(title="Members"),
         Column(title="Combiner", numeric=False),
     ]
     caption = (
-        f"{title}{direction(metric)} with 95% intervals. Ensembles are fitted on blend: a much "
-        "better figure there than on test would be luck. The best single member was picked on "
-        "select."
+        f"{title}{direction(metric)} with 95% intervals. Ensembles are fitted on blend: one that "
+        "fares much worse from blend to test than the best single member had luck there. That "
+        "member was picked on select. Holm p is p corrected for the number of ensembles."
     )
-    return Table(key="ensembles", caption=caption, columns=columns, rows=rows)
+    return _without_empty(Table(key="ensembles", caption=caption, columns=columns, rows=rows))
 
 
 def weights(report: Mapping[str, Any]) -> Table | None:
@@ -133,15 +141,15 @@ def members(report: Mapping[str, Any]) -> Table | None:
         rows.append(
             [
                 Cell(text=member["id"], badge=badge, order=member["id"]),
-                _quality(interval(member.get("test"), metric)),
-                *(_quality(interval(member.get("test"), name)) for name in slices),
+                quality_cell(interval(member.get("test"), metric)),
+                *(quality_cell(interval(member.get("test"), name)) for name in slices),
                 Cell(text=member["kind"], order=member["kind"]),
                 Cell(text=window.label, order=window.days or window.events or float("inf")),
                 Cell(text=member.get("size") or MISSING, order=member.get("size")),
                 _optional(member.get("train_s"), figures.duration),
                 number(member.get("params")),
                 _optional(member.get("score_ms"), lambda value: f"{value:.3g} ms"),
-                *(_quality(interval(member.get("test"), name), bare=True) for name in others),
+                *(quality_cell(interval(member.get("test"), name), bare=True) for name in others),
             ]
         )
     if not rows:
@@ -164,18 +172,32 @@ def number(value: float | None) -> Cell:
     return Cell() if value is None else Cell(text=figures.count(value), order=value)
 
 
-def _quality(value: Interval | None, *, bare: bool = False) -> Cell:
+def quality_cell(value: Interval | None, *, bare: bool = False) -> Cell:
+    """A metric with its interval, or without it."""
     if value is None:
         return Cell()
     note = "" if bare else figures.span(value)
     return Cell(text=figures.quality(value.mean), note=note, order=value.mean)
 
 
-def _difference(value: Interval | None) -> Cell:
+def difference_cell(value: Interval | None) -> Cell:
+    """A difference with its sign and its interval."""
     if value is None:
         return Cell()
     edges = f"{figures.signed(value.low)} to {figures.signed(value.high)}"
     return Cell(text=figures.signed(value.mean), note=edges, order=value.mean)
+
+
+def _without_empty(table: Table) -> Table:
+    """The table without p-values and gaps that no row has: reports of one comparison lack them."""
+    kept = [
+        at
+        for at, column in enumerate(table.columns)
+        if column.title not in ("Holm p", "Blend to test")
+        or any(row[at].text != MISSING for row in table.rows)
+    ]
+    rows = [[row[at] for at in kept] for row in table.rows]
+    return replace(table, columns=[table.columns[at] for at in kept], rows=rows)
 
 
 def _weight(value: float | None) -> Cell:

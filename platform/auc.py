@@ -81,18 +81,23 @@ def auc_shares(
     yeses above it. Each request gets its component's distance from the mean, over the number of
     its kind, and an equal part of the difference itself: Tukey's pseudo-values, over R.
     """
-    parts = np.zeros(len(label))
     yes, no = np.flatnonzero(label > 0.5), np.flatnonzero(label <= 0.5)
     if not len(yes) or not len(no):
-        return parts
-    for sign, values in ((1, scores), (-1, other)):
-        noes, yeses = np.sort(values[no]), np.sort(values[yes])
-        sides = [np.searchsorted(noes, values[yes], side=side) for side in ("left", "right")]
-        above = [np.searchsorted(yeses, values[no], side=side) for side in ("left", "right")]
-        won = (sides[0] + sides[1]) / (2 * len(no))
-        lost = 1 - (above[0] + above[1]) / (2 * len(yes))
-        area = won.mean()
-        parts[yes] += sign * (won - area) / len(yes)
-        parts[no] += sign * (lost - area) / len(no)
-        parts += sign * area / len(label)
+        return np.zeros(len(label))
+    return _shares(scores, yes, no) - _shares(other, yes, no)  # equal scores: exactly zero
+
+
+def _shares(
+    scores: NDArray[np.float32], yes: NDArray[np.int64], no: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """What each request adds to an AUC, shape (R,)."""
+    noes, yeses = np.sort(scores[no]), np.sort(scores[yes])
+    below = [np.searchsorted(noes, scores[yes], side=side) for side in ("left", "right")]
+    under = [np.searchsorted(yeses, scores[no], side=side) for side in ("left", "right")]
+    won = (below[0] + below[1]) / (2 * len(no))
+    lost = 1 - (under[0] + under[1]) / (2 * len(yes))
+    area = won.mean()
+    parts = np.full(len(scores), area / len(scores))
+    parts[yes] += (won - area) / len(yes)
+    parts[no] += (lost - area) / len(no)
     return parts

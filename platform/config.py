@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -195,18 +195,34 @@ class Search(_Section):
         return self
 
 
+CombinerName = Literal[
+    "mean",
+    "median",
+    "rank_mean",
+    "reciprocal_rank",
+    "greedy",
+    "weights",
+    "layers",
+    "gate",
+    "stack",
+    "cascade",
+]
+
+
 class Ensemble(_Section):
     """How members are combined and compared."""
 
-    combiners: tuple[Literal["mean", "greedy"], ...] = Field(
-        default=("mean", "greedy"), min_length=1
+    combiners: tuple[CombinerName, ...] = Field(
+        default=get_args(CombinerName),
+        min_length=1,
+        description="Those that are compared. The stack takes longest, about a minute.",
     )
     normalize: Literal["zscore", "softmax", "rank"] = "zscore"
     max_rounds: int = Field(
         default=50, ge=1, description="Greedy selection stops after so many additions."
     )
     bootstrap: int = Field(
-        default=1000, ge=100, description="Resamples of users behind every interval."
+        default=10_000, ge=100, description="Resamples of users behind every interval."
     )
     seed: int = Field(default=0, ge=0)
 

@@ -78,7 +78,13 @@ class BoostedRecipe(_Recipe):
     """Gradient-boosted trees over recency, frequency, interval and item features."""
 
     kind: Literal["boosted"]
-    fit_requests: int = Field(default=9000, ge=10, description="Latest requests to learn from.")
+    fit_requests: int = Field(default=30_000, ge=10, description="Latest requests to learn from.")
+    negative_share: float = Field(
+        default=0.25,
+        gt=0,
+        le=1,
+        description="Share of the items that were not chosen to learn from; all that were are.",
+    )
     trees: int = Field(default=200, ge=1)
     learning_rate: float = Field(default=0.06, gt=0, le=1)
     leaves: int = Field(default=63, ge=2)

@@ -39,9 +39,12 @@ def sign_flip_p(
         return [1.0] * width
     num_users = int(user.max()) + 1
     sums = np.stack(
-        [np.bincount(user, weights=column, minlength=num_users) for column in np.nan_to_num(differences).T],
+        [
+            np.bincount(user, weights=column, minlength=num_users)
+            for column in np.nan_to_num(differences).T
+        ],
         axis=1,
-    )  # fmt: skip
+    )
     whole = sums.sum(axis=0)
     least = np.abs(whole) - _ROUNDING * np.abs(sums).sum(axis=0)
     random = np.random.default_rng(seed)

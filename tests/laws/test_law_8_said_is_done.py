@@ -44,6 +44,7 @@ CHANGES = {
         "window.days": 3,
         "window.events": 5,
         "fit_requests": 100,
+        "negative_share": 0.5,
         "trees": 5,
         "learning_rate": 0.5,
         "leaves": 3,

@@ -50,10 +50,22 @@ def test_members_and_ensembles_are_shown_with_their_intervals(
     assert "0.040" in printed
 
 
+def test_the_corrected_p_value_stands_beside_that_of_the_permutation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compared = report(repeat=0.5, p=0.04)
+    compared["ensembles"][0] |= {"permutation_p": 0.021, "holm_p": 0.084}
+    show_report(compared, Path("runs/x"))
+    printed = capsys.readouterr().out
+    assert "0.021" in printed
+    assert "0.084" in printed
+    assert "0.040" not in printed
+
+
 def test_a_figure_that_does_not_exist_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
     show_report(report(repeat=None, p=None), Path("runs/x"))
     printed = capsys.readouterr().out
-    assert printed.count("–") == 3
+    assert printed.count("–") == 4
     assert "None" not in printed
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from penchant.ensembles.average import MeanCombiner
+from penchant.ensembles.average import MeanCombiner, Median, MedianCombiner, best_members
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
@@ -43,3 +45,36 @@ def test_the_best_few_on_blend_weigh_the_same(top, chosen, predictions):
 
 def test_five_by_default():
     assert MeanCombiner().top == 5
+
+
+def test_the_median_takes_the_same_members_as_the_mean(predictions):
+    for top in (1, 3, 5):
+        median = MedianCombiner(top=top).fit(predictions, "mrr@10")
+        mean = MeanCombiner(top=top).fit(predictions, "mrr@10")
+        assert dict(median.shares) == pytest.approx(dict(mean.shares))
+
+
+def test_a_median_by_hand():
+    """Candidates: an outlier in c, an even split, one that is not asked for."""
+    parts = {
+        "a": np.array([[1, 0, -np.inf]], dtype=np.float32),
+        "b": np.array([[2, 1, -np.inf]], dtype=np.float32),
+        "c": np.array([[99, 5, -np.inf]], dtype=np.float32),
+    }
+    median = Median(normalization="none", members=("a", "b", "c"))
+    assert median.merge(parts, None).tolist() == [[2, 1, -np.inf]]
+    assert median.merge({"a": parts["a"], "c": parts["c"]}, None).tolist() == [[50, 2.5, -np.inf]]
+    assert median.merge({"b": parts["b"]}, None).tolist() == parts["b"].tolist()
+
+
+def test_the_median_is_numpys_over_more_requests_than_are_sorted_at_once():
+    random = np.random.default_rng(0)
+    parts = {name: random.normal(size=(600, 7)).astype(np.float32) for name in "abcd"}
+    found = Median(normalization="zscore", members=tuple("abcd")).merge(parts, None)
+    np.testing.assert_array_equal(found, np.median(list(parts.values()), axis=0))
+
+
+def test_of_equal_members_the_first_by_name_are_taken(predictions):
+    twins = dict.fromkeys("zyx", predictions.scores["a"])
+    same = replace(predictions, scores=twins)
+    assert best_members(same, "mrr@10", 2) == ["x", "y"]

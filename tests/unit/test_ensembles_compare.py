@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from penchant.ensembles.artefact import load_ensemble
-from penchant.ensembles.compare import Candidate, Comparison, compare, judge_block, make_combiners
+from penchant.ensembles.choice import choose
+from penchant.ensembles.combiners import make_combiners
+from penchant.ensembles.compare import Candidate, Comparison, compare, judge_block
 from penchant.ensembles.linear import Linear
 from penchant.ensembles.summary import build_report, save_artefacts
 from penchant.platform.config import Ensemble, Experiment
@@ -36,7 +38,7 @@ def experiment(csv: Path, members: list[dict], **requests) -> Experiment:
             "time": {"quantiles": {"select": 0.5, "blend": 0.65, "test": 0.8}},
             "requests": requests,
             "members": members,
-            "ensemble": {"bootstrap": 200},
+            "ensemble": {"bootstrap": 200, "combiners": ["mean", "greedy"]},
         }
     )
 
@@ -119,8 +121,11 @@ def test_independent_members_of_equal_strength_are_better_together(run):
         assert sum(candidate.combination.shares.values()) == pytest.approx(1)
         gain = candidate.test["ndcg@10"].mean - found.members[found.best_single]["ndcg@10"].mean
         assert candidate.difference["ndcg@10"].mean == pytest.approx(gain)
+        assert candidate.permutation_p <= candidate.holm_p < 0.05
     gains = [candidate.blend_gain.mean for candidate in found.candidates]
     assert found.recommended is found.candidates[int(np.argmax(gains))]
+    assert choose(found.options, low_is_good=False).name == found.recommended.combiner
+    assert choose(found.options, low_is_good=False, max_members=1).name == found.best_single
 
 
 def test_without_a_gain_the_best_single_is_recommended(run):
@@ -129,6 +134,7 @@ def test_without_a_gain_the_best_single_is_recommended(run):
     made_up(prepared, {name: strong(1.0, 1.0, 1.0) for name in KINDS}, alike=True)
     found = compare(prepared, members, lambda _: None)
     assert found.recommended is None
+    assert choose(found.options, low_is_good=False).name == found.best_single
     for candidate in found.candidates:
         assert candidate.blend_gain.mean == pytest.approx(0, abs=1e-6)
         assert candidate.difference["ndcg@10"].mean == pytest.approx(0, abs=1e-6)
@@ -174,6 +180,10 @@ def test_the_report_keeps_its_contract_and_the_artefacts_score_as_the_store(run)
         json.loads(json.dumps(report, allow_nan=False))
     )
     assert [m["id"] for m in report["members"]][-1] == f"{members[0]}@refit"
+    assert {"options", "segments", "diversity"} <= set(report)
+    for ensemble in report["ensembles"]:
+        gap = ensemble["test"]["ndcg@10"]["mean"] - ensemble["blend"]["ndcg@10"]["mean"]
+        assert ensemble["gap_blend_to_test"] == pytest.approx(gap)
     ranked = [m["select"]["ndcg@10"]["mean"] for m in report["members"][:-1]]
     assert ranked == sorted(ranked, reverse=True)
     assert report["peak_memory_mb"] == 5
@@ -222,8 +232,13 @@ def test_torn_predictions_of_any_member_on_any_block_end_the_comparison(run):
 def test_what_is_told_names_the_members_and_combiners(run):
     told: list[str] = []
     found = compare(*run, told.append)
+    notes = [line for line in told if line.startswith(("blend: ", "test: "))]
+    assert len(notes) == 2
+    assert all("users, fewer than 50: take the intervals as rough" in note for note in notes)
+    told = [line for line in told if line not in notes]
     assert told[0] == f"best single member on select: {found.best_single}"
-    assert [line.partition(":")[0] for line in told[1:]] == ["mean", "greedy"]
+    assert [line.partition(":")[0] for line in told[1:3]] == ["mean", "greedy"]
+    assert told[3] == "judging 3 members and 2 combinations on test"
 
 
 @pytest.fixture(scope="module")
@@ -316,5 +331,7 @@ def test_only_a_sure_gain_is_recommended_and_the_largest_of_them(metric, gains, 
 
 
 def test_combiners_are_made_in_the_order_and_with_the_rounds_of_the_experiment():
-    greedy, mean = make_combiners(Ensemble(combiners=("greedy", "mean"), max_rounds=7))
+    greedy, mean = make_combiners(
+        Ensemble(combiners=("greedy", "mean"), max_rounds=7), "next_item", None
+    )
     assert (greedy.name, mean.name, greedy.max_rounds) == ("greedy", "mean", 7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -137,15 +138,99 @@ def test_equal_members_do_not_share_the_weight_of_one():
 
 def test_it_ends_after_some_rounds_without_a_gain(monkeypatch):
     calls = []
-    predictions = blend(3, members=2)
+    predictions = blend(3, members=2, binary=True)
 
     def counted(scores, requests, metric):
         calls.append(metric)
         return 0.0
 
     monkeypatch.setattr("penchant.ensembles.greedy.quality", counted)
-    assert GreedyCombiner(patience=5).fit(predictions, "ndcg@5").shares == {"m0": 1.0}
+    assert GreedyCombiner(patience=5).fit(predictions, "auc").shares == {"m0": 1.0}
     assert len(calls) == 2 * 6  # the first round, and five without a gain
     calls.clear()
-    GreedyCombiner(max_rounds=3).fit(predictions, "ndcg@5")
+    GreedyCombiner(max_rounds=3).fit(predictions, "auc")
     assert len(calls) == 2 * 3
+
+
+@pytest.mark.parametrize("metric", ["ndcg@5", "recall@3", "hr@2", "mrr@8", "auc", "log_loss"])
+@pytest.mark.parametrize("seed", range(4))
+def test_selection_is_autogluons(seed, metric):
+    """Few requests make many ties: 12 for rankings, of members that twins stand beside."""
+    predictions = blend(seed, members=4, binary="@" not in metric, size=12)
+    twins = {f"{name}b": part.copy() for name, part in predictions.scores.items()}
+    predictions = replace(predictions, scores=dict(predictions.scores) | twins)
+    found = GreedyCombiner(max_rounds=25, patience=25).fit(predictions, metric).shares
+    assert found == pytest.approx(autogluon(predictions, metric, ensemble_size=25))
+
+
+def autogluon(predictions: Predictions, metric: str, ensemble_size: int) -> dict[str, float]:
+    """`EnsembleSelection._fit` of autogluon.core 1.x, written down from its description.
+
+    Regrets are rounded to six decimals from the second round on; of members within 1e-12 of the
+    least, those in use are preferred, and of these the original draws where we take the first by
+    name; the ensemble is cut at the first round with the least regret.
+    """
+    names = sorted(predictions.scores)
+    order: list[str] = []
+    trajectory: list[float] = []
+    rounds_off = False
+    for _ in range(ensemble_size):
+        regret = np.array([1 - value_of(predictions, [*order, name], metric) for name in names])
+        if rounds_off:
+            regret = regret.round(6)
+        best = [
+            name
+            for name, value in zip(names, regret, strict=True)
+            if np.isclose(value, regret.min(), atol=0, rtol=1e-12)
+        ]
+        best = [name for name in best if name in order] or best
+        least = regret[names.index(best[0])]
+        if not order and abs(least) > 1e-4:
+            rounds_off, least = True, least.round(6)
+        order.append(best[0])
+        trajectory.append(least)
+    kept = order[: trajectory.index(min(trajectory)) + 1]
+    return {name: count / len(kept) for name, count in Counter(kept).items()}
+
+
+def test_a_sorted_start_takes_the_best_first():
+    """With no rounds left to choose, the best prefix of the members by quality is what remains."""
+    for seed in range(6):
+        predictions = blend(seed, members=5)
+        alone = {m: value_of(predictions, [m], "ndcg@5") for m in predictions.scores}
+        ranked = sorted(alone, key=lambda m: -alone[m])
+        prefixes = [ranked[:n] for n in range(1, 5)]
+        values = [round(value_of(predictions, prefix, "ndcg@5"), 6) for prefix in prefixes]
+        best = prefixes[values.index(max(values))]
+        found = GreedyCombiner(start=4, max_rounds=4).fit(predictions, "ndcg@5").shares
+        assert found == pytest.approx({name: 1 / len(best) for name in best})
+
+
+def test_bags_are_averaged_selections_from_halves():
+    """Of two members a half is one: bags of one member each, weighed by how often it was drawn."""
+    predictions = blend(1, members=2)
+    found = GreedyCombiner(bags=8).fit(predictions, "ndcg@5").shares
+    assert all(round(8 * share, 9) % 1 == 0 for share in found.values())
+    assert 0 < found["m0"] < 1  # both were drawn
+    assert GreedyCombiner(bags=8).fit(predictions, "ndcg@5").shares == found
+
+
+def test_bagging_keeps_the_weights_of_a_dominant_member_large():
+    predictions = blend(0, members=4, size=200)
+    perfect = predictions.scores["m0"].copy()
+    perfect[np.arange(200), predictions.requests.target] += 50
+    predictions = replace(predictions, scores=dict(predictions.scores) | {"m9": perfect})
+    assert GreedyCombiner().fit(predictions, "mrr@5").shares == {"m9": 1.0}
+    assert GreedyCombiner(bags=20).fit(predictions, "mrr@5").shares["m9"] > 0.4
+
+
+def test_a_sample_decides_what_is_added_and_all_requests_where_to_stop():
+    """Requests beyond the sample where only m0 is right end the way before the second member."""
+    predictions = blend(2, members=2, size=60)
+    plain = GreedyCombiner(sample=60).fit(predictions, "ndcg@5").shares
+    assert GreedyCombiner(sample=10**6).fit(predictions, "ndcg@5").shares == plain
+    right = predictions.scores["m0"].copy()
+    right[np.arange(60), predictions.requests.target] += 50
+    wrong = {"m0": right, "m1": 1000 * predictions.scores["m1"]}
+    spoilt = replace(predictions, scores=wrong)
+    assert GreedyCombiner(sample=7, start=2).fit(spoilt, "ndcg@5").shares == {"m0": 1.0}

@@ -292,7 +292,11 @@ def test_a_failed_write_leaves_the_last_report_whole(
     with pytest.raises(OSError, match="disk full"):
         write_report(binary_report(), tmp_path)
     assert (tmp_path / "report.html").read_bytes() == before
-    assert {found.name for found in tmp_path.iterdir()} == {"report.html", "report.json"}
+    assert {found.name for found in tmp_path.iterdir()} == {
+        "report.html",
+        "report.json",
+        "report.md",
+    }
 
 
 def _rows(spec: dict[str, Any]) -> list[dict[str, Any]]:

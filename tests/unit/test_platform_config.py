@@ -42,7 +42,7 @@ def test_a_small_file_is_filled_up_with_defaults(load):
     experiment = load()
     assert experiment.time.dates["blend"] == datetime(2017, 11, 1)
     assert experiment.requests.per_block == 4000
-    assert experiment.ensemble.combiners == ("mean", "greedy")
+    assert experiment.ensemble.combiners[:2] == ("mean", "median")
     assert experiment.members[0].window.label == "all"
 
 
@@ -106,7 +106,7 @@ REFUSED = {
     "requests.seed=-1": r"requests\.seed: .*greater than or equal to 0 \(got -1\)",
     "ensemble.seed=-1": r"ensemble\.seed: .*greater than or equal to 0",
     "ensemble.bootstrap=10": r"ensemble\.bootstrap: .*greater than or equal to 100",
-    "ensemble.combiners=[median]": r"ensemble\.combiners\.0: .*'mean' or 'greedy'",
+    "ensemble.combiners=[mode]": r"ensemble\.combiners\.0: .*'mean', 'median'",
     "name=My run": r"name: String should match pattern .* \(got \"My run\"\)",
     OWN: "data: name either a `source` or your own `events`, not both and not neither",
     "data={}": "data: name either a `source` or your own `events`, not both and not neither",

@@ -1,0 +1,45 @@
+"""The combiners that an experiment names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from penchant.ensembles.average import MeanCombiner, MedianCombiner
+from penchant.ensembles.cascade_fit import CascadeCombiner
+from penchant.ensembles.combiner import Combiner
+from penchant.ensembles.fusion import RankMeanCombiner, ReciprocalRankCombiner
+from penchant.ensembles.gate import GateCombiner
+from penchant.ensembles.greedy import GreedyCombiner
+from penchant.ensembles.layers import LayersCombiner
+from penchant.ensembles.stack import StackCombiner
+from penchant.ensembles.weights import WeightsCombiner
+from penchant.platform import config
+
+__all__ = ["make_combiners"]
+
+
+def make_combiners(
+    settings: config.Ensemble, task: str, cost_ms: Mapping[str, float] | None
+) -> list[Combiner]:
+    """In the order of the experiment, those that the task has.
+
+    Args:
+        task: `next_item` or `binary`; a place among others means nothing where there are none.
+        cost_ms: score time of each member; a cascade is left out where nobody has measured it.
+    """
+    greedy = GreedyCombiner(max_rounds=settings.max_rounds)
+    known: dict[str, Combiner] = {
+        "mean": MeanCombiner(),
+        "median": MedianCombiner(),
+        "rank_mean": RankMeanCombiner(),
+        "reciprocal_rank": ReciprocalRankCombiner(),
+        "greedy": greedy,
+        "weights": WeightsCombiner(),
+        "layers": LayersCombiner(),
+        "gate": GateCombiner(),
+        "stack": StackCombiner(),
+    }
+    if cost_ms is not None:
+        known["cascade"] = CascadeCombiner(cost_ms, base=greedy)
+    made = [known[name] for name in settings.combiners if name in known]
+    return [combiner for combiner in made if task in combiner.tasks]

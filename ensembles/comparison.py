@@ -1,0 +1,60 @@
+"""What a comparison found: members, combinations, and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from penchant.ensembles.ablation import Ablation
+from penchant.ensembles.choice import Option
+from penchant.ensembles.combination import Combination
+from penchant.ensembles.diversity import Diversity
+from penchant.ensembles.segments import SegmentResult
+from penchant.platform.intervals import Interval
+from penchant.platform.metrics import LOWER_IS_BETTER
+
+__all__ = ["Candidate", "Comparison"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A combination of members, and what is known of it."""
+
+    combiner: str
+    combination: Combination
+    blend: float  # target metric where the weights were fitted: flattering, shown for the gap
+    blend_gain: Interval  # over the best single, on users of `blend` that did not fit the weights
+    test: Mapping[str, Interval]
+    difference: Mapping[str, Interval]  # to the best single, on `test`
+    permutation_p: float | None = None  # of the target metric's difference
+    holm_p: float | None = None  # the same, corrected for all combinations that were compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """All that the comparison found."""
+
+    metric: str
+    best_single: str
+    select: Mapping[str, float]  # member -> target metric on `select`
+    members: Mapping[str, Mapping[str, Interval]]  # member -> metrics on `test`
+    candidates: list[Candidate] = field(default_factory=list)
+    blend: Mapping[str, float] = field(default_factory=dict)  # member -> target metric on `blend`
+    options: list[Option] = field(default_factory=list)  # members and combinations with costs
+    segments: list[SegmentResult] = field(default_factory=list)
+    ablation: list[Ablation] = field(default_factory=list)
+    diversity: Diversity | None = None
+
+    @property
+    def recommended(self) -> Candidate | None:
+        """The combination to ship, or None for the best single member.
+
+        Decided on `blend` alone: the gain's interval must lie on the good side of zero.
+        """
+        sign = -1 if self.metric in LOWER_IS_BETTER else 1
+        sure = [
+            candidate
+            for candidate in self.candidates
+            if min(sign * candidate.blend_gain.low, sign * candidate.blend_gain.high) > 0
+        ]
+        return max(sure, key=lambda c: sign * c.blend_gain.mean, default=None)

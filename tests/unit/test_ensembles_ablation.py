@@ -1,0 +1,66 @@
+"""What a combination loses without each of its members."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from penchant.ensembles import ablation
+from penchant.ensembles.ablation import ablate
+from penchant.ensembles.average import MeanCombiner
+from penchant.ensembles.combination import combine
+from penchant.ensembles.judge import Judge
+from penchant.ensembles.linear import Linear
+from penchant.ensembles.predictions import Predictions
+from penchant.platform.requests import all_requests
+from penchant.platform.timeline import Block
+
+
+@pytest.fixture
+def blocks(world):
+    """Yes-or-no answers: `good` knows them, `noise` does not; on blend and on test."""
+    here = world("binary")
+    requests = all_requests(here.log, here.spec, here.until_ms, 2**62)
+    random = np.random.default_rng(0)
+    draw = random.normal(size=(2, len(requests), 1)).astype(np.float32)
+    scores = {"good": draw[0] + 4 * requests.label[:, None] - 2, "noise": draw[1]}
+    return [
+        Predictions(block=block, requests=requests, scores=scores)
+        for block in (Block.BLEND, Block.TEST)
+    ]
+
+
+def dropped(blocks, combination: Linear):
+    blend, test = blocks
+    judge = Judge(test.requests, None, "auc", 100, seed=0)
+    whole = judge.sheet(combine(combination, test.scores))
+    found = ablate(MeanCombiner(), combination, blend, test, "auc", judge, whole)
+    return found, judge
+
+
+def test_without_the_good_member_much_is_lost_and_without_noise_something_is_won(blocks):
+    found, judge = dropped(blocks, MeanCombiner().fit(blocks[0], "auc"))
+    assert found.how == "refit"
+    changes = {part.member: part.change for part in found.members}
+    assert changes["good"].high < 0 < changes["noise"].low
+    left = judge.target(judge.sheet(blocks[1].scores["noise"])).mean
+    both = judge.target(judge.sheet(sum(blocks[1].scores.values()))).mean
+    assert changes["good"].mean == pytest.approx(left - both)
+
+
+def test_of_very_many_scores_members_are_left_out_and_weights_stay(blocks, monkeypatch):
+    monkeypatch.setattr(ablation, "_CELLS", 10)
+    found, judge = dropped(
+        blocks, Linear(normalization="none", weights={"good": 0.3, "noise": 0.7})
+    )
+    assert found.how == "left out"
+    assert [(part.member, part.share) for part in found.members] == [("noise", 0.7), ("good", 0.3)]
+    alone = judge.target(judge.sheet(blocks[1].scores["good"])).mean
+    mixed = 0.3 * blocks[1].scores["good"] + 0.7 * blocks[1].scores["noise"]
+    assert found.members[0].change.mean == pytest.approx(
+        alone - judge.target(judge.sheet(mixed)).mean, abs=1e-6
+    )
+
+
+def test_a_combination_of_one_has_nothing_to_drop(blocks):
+    assert dropped(blocks, Linear(normalization="none", weights={"good": 1.0}))[0] is None

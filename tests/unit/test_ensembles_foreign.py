@@ -1,0 +1,179 @@
+"""Scores of any models, from a table alone: combined, compared, and told about."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import ndcg_score, roc_auc_score
+
+from penchant.ensembles.foreign import compare_scores, read_scores
+from penchant.platform.errors import ConfigError, DataError
+
+
+def drawn(
+    strengths=(1.0, 1.0), users: int = 80, per_user: int = 4, candidates: int = 12, seed: int = 0
+) -> pl.DataFrame:
+    """Requests of half the size in each block; each model sees the one target with own noise."""
+    random = np.random.default_rng(seed)
+    number = users * per_user
+    request = np.repeat(np.arange(number), candidates)
+    target = np.zeros((number, candidates), dtype=np.int64)
+    target[np.arange(number), random.integers(candidates, size=number)] = 1
+    flat = target.reshape(-1)
+    models = {
+        f"m{at}": random.normal(size=len(flat)) + strength * flat
+        for at, strength in enumerate(strengths)
+    }
+    return pl.DataFrame(
+        {
+            "request": request,
+            "user": request % users,
+            "time": request * 1000,
+            "candidate": np.tile(np.arange(candidates), number),
+            "target": flat,
+            "block": np.where(request < number // 2, "blend", "test"),
+            **models,
+        }
+    )
+
+
+def answers(size: int = 1200, seed: int = 0) -> pl.DataFrame:
+    """One candidate a request; both models see the label with noise of their own."""
+    random = np.random.default_rng(seed)
+    label = random.integers(2, size=size)
+    odds = {name: random.normal(size=size) + 1.5 * label - 0.75 for name in ("a", "b")}
+    return pl.DataFrame(
+        {
+            "request": np.arange(size),
+            "user": np.arange(size) % 100,
+            "time": np.arange(size),
+            "candidate": np.arange(size) % 7,
+            "target": label,
+            "block": np.where(np.arange(size) < size // 2, "blend", "test"),
+            **odds,
+        }
+    )
+
+
+def test_models_with_noise_of_their_own_are_better_together():
+    scores = read_scores(drawn())
+    found = compare_scores(scores.blend, scores.test, "ndcg@10", bootstrap=200)
+    assert {made.combiner for made in found.comparison.candidates} == {"mean", "greedy"}
+    for made in found.comparison.candidates:
+        assert made.blend_gain.low > 0
+        assert made.difference["ndcg@10"].low > 0
+    assert found.comparison.recommended is not None
+    assert found.verdict().startswith(f"Use {found.comparison.recommended.combiner} of 2 models")
+    assert found.notes == []
+
+
+def test_the_table_holds_what_a_peer_library_measures():
+    """With ten candidates the top ten are all of them."""
+    scores = read_scores(drawn(candidates=10))
+    found = compare_scores(scores.blend, scores.test, "ndcg@10", bootstrap=100)
+    table = found.table()
+    assert table["name"].to_list() == ["m0", "m1", "mean", "greedy"]
+    assert table["models"].to_list()[:3] == [1, 1, 2]
+    values = dict(zip(table["name"], table["ndcg@10"], strict=True))
+    assert {name: values[name] for name in ("m0", "m1")} == pytest.approx(peer_ndcg(scores.test))
+    peer = peer_ndcg(scores.blend)
+    assert found.comparison.blend == pytest.approx(peer)
+    assert found.comparison.best_single == max(peer, key=peer.get)
+    gain = values["mean"] - values[found.comparison.best_single]
+    assert table["gain"][2] == pytest.approx(gain)
+    assert table["gain"][0] is None
+
+
+def peer_ndcg(predictions) -> dict[str, float]:
+    """scikit-learn's NDCG over all candidates of each request."""
+    truth = np.zeros((len(predictions.requests), 10))
+    truth[np.arange(len(truth)), predictions.requests.target] = 1
+    return {name: ndcg_score(truth, part) for name, part in predictions.scores.items()}
+
+
+def test_a_binary_task_is_compared_by_its_own_metric():
+    scores = read_scores(answers(), task="binary")
+    found = compare_scores(scores.blend, scores.test, "auc", bootstrap=200)
+    for name, table in found.comparison.members.items():
+        expected = roc_auc_score(scores.test.requests.label, scores.test.scores[name][:, 0])
+        assert table["auc"].mean == pytest.approx(expected)
+    assert {made.combiner for made in found.comparison.candidates} == {"mean", "greedy"}
+    assert found.comparison.candidates[0].combination.normalization == "none"
+    with pytest.raises(ConfigError, match="ndcg@10"):
+        compare_scores(scores.blend, scores.test, "ndcg@10")
+
+
+def test_weights_are_not_fitted_on_a_handful_of_labels():
+    scores = read_scores(answers(size=300), task="binary")
+    found = compare_scores(scores.blend, scores.test, "auc", combiners=["greedy"], bootstrap=100)
+    assert [made.combiner for made in found.comparison.candidates] == ["mean"]
+    assert found.notes == ["blend: fewer than 200 labels of one kind: no weights are fitted"]
+
+
+def test_repeats_are_told_apart_only_where_they_are_known():
+    frame = drawn()
+    scores = read_scores(frame)
+    found = compare_scores(scores.blend, scores.test, "ndcg@10", bootstrap=100)
+    assert set(found.comparison.members["m0"]) == {"ndcg@10", "recall@10", "hr@10", "mrr@10"}
+    told = read_scores(frame.with_columns(seen=pl.col("candidate") < 6))
+    found = compare_scores(told.blend, told.test, "ndcg@10", seen=told.seen, bootstrap=100)
+    assert {"ndcg@10/repeat", "ndcg@10/explore"} <= set(found.comparison.members["m0"])
+
+
+def test_requests_without_a_target_are_left_out_of_scores_and_of_seen():
+    frame = drawn().with_columns(
+        seen=pl.col("candidate") < 6,
+        target=pl.when(pl.col("request") % 10 == 9).then(0).otherwise("target"),
+    )
+    scores = read_scores(frame)
+    found = compare_scores(scores.blend, scores.test, "hr@3", seen=scores.seen, bootstrap=100)
+    rest = read_scores(frame.filter(pl.col("request") % 10 != 9))
+    expected = compare_scores(rest.blend, rest.test, "hr@3", seen=rest.seen, bootstrap=100)
+    assert found.notes == [
+        f"{block}: 16 of 160 requests have no target and are left out"
+        for block in ("blend", "test")
+    ]
+    assert found.table().drop("p").equals(expected.table().drop("p"))
+
+
+def test_one_model_has_nothing_to_be_combined_with():
+    scores = read_scores(drawn(strengths=(1.0,)))
+    found = compare_scores(scores.blend, scores.test, "ndcg@10", bootstrap=100)
+    assert found.comparison.candidates == []
+    assert found.comparison.recommended is None
+    assert found.table()["name"].to_list() == ["m0"]
+    assert found.verdict().startswith("Use m0 alone")
+    assert found.notes[0] == "blend: m0 is the only member: there is nothing to combine"
+
+
+def test_a_constant_model_and_few_users_are_told():
+    scores = read_scores(drawn(users=20).with_columns(m1=0.5))
+    found = compare_scores(scores.blend, scores.test, "ndcg@10", bootstrap=100)
+    assert [note.partition(",")[0] for note in found.notes] == [
+        "blend: m1: constant scores",
+        "blend: 20 users",
+        "test: m1: constant scores",
+        "test: 20 users",
+    ]
+    assert found.comparison.best_single == "m0"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"combiners": ["oracle"]}, "combiners: Input should be 'mean'.*, got 'oracle'"),
+        ({"bootstrap": 3}, "bootstrap: Input should be greater than or equal to 100, got 3"),
+    ],
+)
+def test_unknown_options_are_refused(options, message):
+    scores = read_scores(drawn())
+    with pytest.raises(ConfigError, match=message):
+        compare_scores(scores.blend, scores.test, "ndcg@10", **options)
+
+
+def test_predictions_made_by_hand_are_checked_as_tables_are():
+    scores = read_scores(drawn())
+    scores.blend.scores["m0"][3, 2] = np.nan
+    with pytest.raises(DataError, match="m0 has 1 scores that are NaN"):
+        compare_scores(scores.blend, scores.test, "ndcg@10")
