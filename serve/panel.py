@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.ensembles.artefact import Ensemble
+from penchant.ensembles.cascade import Cascade
+from penchant.ensembles.normalize import normalize
 from penchant.serve.history import Question, merge
 from penchant.serve.schema import LeftOut
 
@@ -63,17 +66,50 @@ class Panel:
         self._ensemble, self._ask = ensemble, ask
 
     async def judge(self, question: Question, timeout_s: float) -> Verdict:
-        """Ask everybody, wait for at most `timeout_s`, combine."""
-        tasks = {
-            name: asyncio.create_task(self._ask(name, question)) for name in self._ensemble.weights
-        }
+        """Ask everybody, wait for at most `timeout_s`, combine.
+
+        A cascade asks its cheap members first, and the others only where those are not sure.
+        """
+        until = time.monotonic() + timeout_s
+        scores: dict[str, NDArray[np.float32]] = {}
+        left_out: list[LeftOut] = []
+        for names in self._stages():
+            left_out += await self._ask_all(names, question, until - time.monotonic(), scores)
+            if self._sure(scores):
+                break
+        return Verdict(
+            scores=self._combine(question, scores) if scores else None,
+            members=scores,
+            left_out=left_out,
+        )
+
+    def _stages(self) -> Sequence[Sequence[str]]:
+        made = self._ensemble.combination
+        return made.asked if isinstance(made, Cascade) else [list(made.shares)]
+
+    def _sure(self, scores: Mapping[str, NDArray[np.float32]]) -> bool:
+        """Whether a cascade needs nobody else."""
+        made = self._ensemble.combination
+        if not isinstance(made, Cascade) or not scores:
+            return False
+        parts = {name: normalize(part, made.normalization) for name, part in scores.items()}
+        return not made.needed(parts).any()
+
+    async def _ask_all(
+        self,
+        names: Sequence[str],
+        question: Question,
+        timeout_s: float,
+        scores: dict[str, NDArray[np.float32]],
+    ) -> list[LeftOut]:
+        """Add the scores of those that answer in time; returns the others."""
+        tasks = {name: asyncio.create_task(self._ask(name, question)) for name in names}
         try:
             await asyncio.wait(tasks.values(), timeout=max(timeout_s, 0.0))
         finally:  # the client may be gone: then nobody waits for the members either
             for task in tasks.values():
                 task.cancel()
         width = len(self._ensemble.item_ids) if question.candidate is None else 1
-        scores: dict[str, NDArray[np.float32]] = {}
         left_out = []
         for name, task in tasks.items():
             answer = _outcome(name, task, (question.rows, width))
@@ -81,11 +117,7 @@ class Panel:
                 left_out.append(answer)
             else:
                 scores[name] = answer
-        return Verdict(
-            scores=self._combine(question, scores) if scores else None,
-            members=scores,
-            left_out=left_out,
-        )
+        return left_out
 
     def _combine(
         self, question: Question, scores: Mapping[str, NDArray[np.float32]]

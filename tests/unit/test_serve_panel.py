@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from penchant.ensembles.artefact import Ensemble
+from penchant.ensembles.cascade import Cascade, Stage
 from penchant.ensembles.linear import Linear
 from penchant.ensembles.normalize import Normalization
 from penchant.platform.config import Requests
@@ -95,6 +97,26 @@ def test_without_any_member_there_are_no_scores() -> None:
     verdict = judge(ensemble(raises=0.5, late=0.5), timeout_s=0.0)
     assert verdict.scores is None
     assert reasons(verdict) == {"raises": "failed", "late": "deadline"}
+
+
+@pytest.mark.parametrize(("least", "asked"), [(1.5, ["one"]), (2.5, ["one", "two"])])
+def test_a_cascade_asks_on_only_where_it_is_not_sure(least: float, asked: list[str]) -> None:
+    """z-scores of -1 and 1: a margin of 2."""
+    cascade = Cascade(
+        normalization="zscore",
+        signal="margin",
+        k=1,
+        stages=[
+            Stage(weights={"one": 1.0}, least_certainty=least, reached=1.0),
+            Stage(weights={"one": 0.25, "two": 0.75}, least_certainty=None, reached=0.5),
+        ],
+        cost_ms={"one": 1.0, "two": 5.0},
+    )
+    verdict = judge(replace(ensemble(one=1.0), combination=cascade))
+    expected = [[-1.0, 1.0]] if asked == ["one"] else [[0.5, -0.5]]
+    np.testing.assert_allclose(verdict.scores, expected)
+    assert list(verdict.members) == asked
+    assert verdict.left_out == []
 
 
 def test_a_failure_is_logged_without_its_message(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,50 @@
+"""Law 4 for every kind of combination: served one by one it gives what it gives on the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from penchant.ensembles.artefact import load_ensemble, save_ensemble
+from penchant.ensembles.combination import combine
+from penchant.ensembles.combiners import make_combiners
+from penchant.ensembles.predictions import read_predictions
+from penchant.platform.config import Ensemble
+from penchant.platform.timeline import Block
+from penchant.serve.card import open_desk
+from penchant.serve.ingress import make_app
+from penchant.serve.stored import StoredRequests
+
+from .test_serve_law import RANKING, YES_NO, close, fitted_run, in_one_process, post
+
+SHOWN = 4
+
+
+@pytest.mark.parametrize("setting", ["baskets", "yes or no"])
+def test_every_combiner_serves_what_it_says_of_the_store(tmp_path: Path, setting: str) -> None:
+    recipes = YES_NO if setting == "yes or no" else RANKING
+    prepared = fitted_run(tmp_path, setting, recipes)
+    spec, names = prepared.experiment.requests, list(recipes)
+    blend = read_predictions(prepared, Block.BLEND, names)
+    blend = blend.normalized("none" if spec.task == "binary" else "zscore").shortlist(60)
+    test = read_predictions(prepared, Block.TEST, names)
+    stored = StoredRequests.open(prepared.run.root)
+    cost_ms = {name: float(at + 1) for at, name in enumerate(names)}
+    for combiner in make_combiners(Ensemble(), spec.task, cost_ms):
+        combination = combiner.fit(blend, spec.metric)
+        directory = save_ensemble(prepared.run, combiner.name, combination, spec, {})
+        ensemble = load_ensemble(directory)
+        app = make_app(open_desk(directory, in_one_process(ensemble)))
+        expected = combine(combination, test.scores, test.facts)
+        np.testing.assert_allclose(
+            ensemble.score(prepared.log, test.requests), expected, rtol=1e-5, atol=1e-5
+        )
+        for at in range(SHOWN):
+            one = test.requests.candidate
+            items = stored.catalog.item_ids
+            candidates = items if one is None else [items[one[at]]]
+            response = post(app, "/v1/score", stored.body(at) | {"candidates": candidates})
+            assert response.status_code == 200, response.text
+            close([result["score"] for result in response.json()["results"]], expected[at])
