@@ -25,6 +25,17 @@ app = typer.Typer(no_args_is_help=True, help="Combine and compare members that a
 @app.command()
 def compare(
     place: RunDir,
+    max_latency_ms: Annotated[
+        float | None,
+        typer.Option(min=0, help="Recommend nothing whose slowest member takes longer."),
+    ] = None,
+    max_members: Annotated[
+        int | None, typer.Option(min=1, help="Recommend nothing with more members.")
+    ] = None,
+    combiners: Annotated[
+        list[str] | None,
+        typer.Option("--combiner", help="Compare only these; may be repeated."),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -33,19 +44,42 @@ def compare(
     Needs no cluster and fits no member: it reads the prediction store.
 
     \b
-    Example:
+    Examples:
       penchant ensemble compare runs/demo
+      penchant ensemble compare runs/demo --combiner greedy --combiner stack --max-latency-ms 5
     """
     from penchant.cli.show import show_report
     from penchant.ensembles.experiment import compare_again
     from penchant.platform.progress import Progress
 
+    settings = {
+        name: value
+        for name, value in (
+            ("max_latency_ms", max_latency_ms),
+            ("max_members", max_members),
+            ("combiners", None if combiners is None else _checked(combiners)),
+        )
+        if value is not None
+    }
     with Progress(quiet=quiet) as progress:
-        report = compare_again(place, progress)
+        report = compare_again(place, progress, settings)
     if as_json:
         print(json.dumps(report))
         return
     show_report(report, place)
+
+
+def _checked(combiners: list[str]) -> tuple[str, ...]:
+    from penchant.platform.ensemble_settings import COMBINER_NAMES
+    from penchant.platform.errors import ConfigError
+
+    unknown = sorted(set(combiners) - set(COMBINER_NAMES))
+    if unknown:
+        raise ConfigError(
+            f"--combiner {', '.join(unknown)} is not known: expected some of "
+            f"{', '.join(COMBINER_NAMES)}."
+        )
+    return tuple(combiners)
 
 
 @app.command()

@@ -121,6 +121,8 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     return Comparison(
         metric=metric,
         best_single=best,
+        max_latency_ms=settings.max_latency_ms,
+        max_members=settings.max_members,
         select=select,
         members={name: tested.judge.table(sheet) for name, sheet in tested.sheets.items()},
         candidates=candidates,

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from penchant.ensembles.ablation import Ablation
-from penchant.ensembles.choice import Option
+from penchant.ensembles.choice import Option, choose
 from penchant.ensembles.combination import Combination
 from penchant.ensembles.diversity import Diversity
+from penchant.ensembles.linear import Linear
 from penchant.ensembles.segments import SegmentResult
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import LOWER_IS_BETTER
@@ -44,6 +45,36 @@ class Comparison:
     segments: list[SegmentResult] = field(default_factory=list)
     ablation: list[Ablation] = field(default_factory=list)
     diversity: Diversity | None = None
+
+    max_latency_ms: float | None = None  # budget that the choice keeps to
+    max_members: int | None = None
+
+    @property
+    def choice(self) -> str:
+        """Name of the combination or id of the member to ship.
+
+        Within a budget it is what `choose` finds there; without one, what is `recommended`, or
+        else the best single member.
+
+        Raises:
+            ConfigError: nothing fits the budget.
+        """
+        if self.max_latency_ms is None and self.max_members is None:
+            return self.best_single if self.recommended is None else self.recommended.combiner
+        return choose(
+            self.options,
+            low_is_good=self.metric in LOWER_IS_BETTER,
+            max_latency_ms=self.max_latency_ms,
+            max_members=self.max_members,
+        ).name
+
+    @property
+    def shipped(self) -> Combination:
+        """The choice as a combination; a member is a combination of one."""
+        made = {candidate.combiner: candidate.combination for candidate in self.candidates}
+        if self.choice in made:
+            return made[self.choice]
+        return Linear(normalization="none", weights={self.choice: 1.0})
 
     @property
     def recommended(self) -> Candidate | None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from penchant.ensembles.assurance import assure
 from penchant.ensembles.compare import Comparison, compare, judge_block
 from penchant.ensembles.report import write_report
-from penchant.ensembles.summary import build_report, save_artefacts, shipped_combination
+from penchant.ensembles.summary import build_report, save_artefacts
 from penchant.platform.cluster import start_ray
 from penchant.platform.config import Experiment
 from penchant.platform.errors import ConfigError
@@ -112,9 +113,15 @@ def _origin(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def compare_again(directory: Path, progress: Progress) -> dict[str, Any]:
-    """Compare the members that are in the store, without fitting anything; returns the report."""
-    prepared = open_prepared(RunDirectory(directory))
+def compare_again(
+    directory: Path, progress: Progress, settings: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Compare the members that are in the store, without fitting anything; returns the report.
+
+    Args:
+        settings: what to change in the run's `ensemble` section.
+    """
+    prepared = _with_settings(open_prepared(RunDirectory(directory)), settings or {})
     made = sorted(path.parent.name for path in (directory / "members").glob("*/metrics.json"))
     members = [name for name in made if "@" not in name]
     if not members:
@@ -125,6 +132,12 @@ def compare_again(directory: Path, progress: Progress) -> dict[str, Any]:
     refits = [name for name in made if name.endswith(REFIT)]
     with PeakMemory() as memory:
         return _finish(prepared, members, refits, progress, _Stages(), memory)
+
+
+def _with_settings(prepared: Prepared, settings: Mapping[str, Any]) -> Prepared:
+    experiment = prepared.experiment
+    changed = experiment.ensemble.model_copy(update=dict(settings))
+    return replace(prepared, experiment=experiment.model_copy(update={"ensemble": changed}))
 
 
 def _finish(
@@ -139,9 +152,8 @@ def _finish(
         progress.say(f"comparing {len(member_ids)} members and their combinations")
         comparison: Comparison = compare(prepared, member_ids, progress.say)
         refitted: dict[str, dict[str, Interval]] = judge_block(prepared, Block.TEST, refit_ids)
-        shipped = shipped_combination(comparison)
         progress.say("what can be promised: calibration and sets")
-        assured = assure(prepared, shipped)
+        assured = assure(prepared, comparison.shipped)
         save_artefacts(prepared, comparison, assured)
     seconds, peak_bytes = _over_all_runs(prepared, stages, memory)
     report = build_report(prepared, comparison, refitted, seconds, peak_bytes)

@@ -95,7 +95,7 @@ class ReciprocalRank(_Fusion):
     k: float = Field(gt=0)
 
     def _worth(self, places: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.reciprocal(np.float32(self.k) + places)
+        return np.asarray(np.reciprocal(np.float32(self.k) + places), dtype=np.float32)
 
 
 @dataclass(frozen=True)

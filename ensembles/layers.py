@@ -22,6 +22,8 @@ from penchant.ensembles.weights import WeightsCombiner
 
 __all__ = ["LayersCombiner", "multiplied_out"]
 
+_SAMPLE = GreedyCombiner().sample // 2  # each layer has half the users
+
 
 @dataclass(frozen=True)
 class LayersCombiner:
@@ -49,7 +51,7 @@ class LayersCombiner:
         below = predictions.take(learnt)
         first = {
             combiner.name: combiner.fit(below, metric)
-            for combiner in (GreedyCombiner(), MeanCombiner(), WeightsCombiner())
+            for combiner in (GreedyCombiner(sample=_SAMPLE), MeanCombiner(), WeightsCombiner())
         }
         del below
         outputs = {name: c.merge(predictions.scores, None)[checked] for name, c in first.items()}
@@ -59,7 +61,7 @@ class LayersCombiner:
             scores=outputs,
             facts=None,
         )
-        return multiplied_out(GreedyCombiner().fit(others, metric), first)
+        return multiplied_out(GreedyCombiner(sample=_SAMPLE).fit(others, metric), first)
 
 
 def multiplied_out(second: Linear, first: dict[str, Linear]) -> Linear:

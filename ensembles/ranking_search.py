@@ -151,20 +151,30 @@ def _hits(
         room: at least n * W flags, written over.
     """
     size, width = sums.shape
-    if len(own) == size and bool((np.diff(asker) == 1).all()):  # one target each
-        larger = np.greater(sums, own[:, None], out=room[: sums.size].reshape(size, width))
-        above = np.add.reduce(larger.view(np.uint8), axis=1, dtype=np.uint32)
-        near = np.flatnonzero((above < k) & np.isfinite(own))
-        rows, above = sums[near], above[near]
+    if len(own) == size and bool((asker[1:] > asker[:-1]).all()):  # one target each
+        looked_at = np.arange(size)
+        rows = sums
     else:
         if width > 2 * k:  # of a tie that passes 2k places, 2k are enough to put it beyond k
             sums = np.partition(sums, width - 2 * k, axis=1)[:, width - 2 * k :]
-        near = np.flatnonzero((own >= sums.min(axis=1)[asker]) & np.isfinite(own))
-        rows = sums[asker[near]]
-        above = np.count_nonzero(rows > own[near, None], axis=1)
-    ranks = above + (np.count_nonzero(rows == own[near, None], axis=1) + 1) / 2
-    hit = ranks <= k
-    return near[hit], ranks[hit]
+        looked_at = np.flatnonzero(own >= sums.min(axis=1)[asker])
+        rows, own = sums[asker[looked_at]], own[looked_at]
+    flags = room[: rows.size].reshape(rows.shape) if rows.size <= room.size else None
+    flags = np.greater(rows, own[:, None], out=flags)
+    above = _counts(flags)
+    np.equal(rows, own[:, None], out=flags)
+    # Nearly always only the target has the target's sum, which is quickly seen.
+    alike = np.ones(len(own)) if np.count_nonzero(flags) == len(own) else _counts(flags)
+    ranks = above + (alike + 1) / 2
+    hit = (ranks <= k) & np.isfinite(own)
+    return looked_at[hit], ranks[hit]
+
+
+def _counts(flags: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Flags that are set in each row, shape (n,)."""
+    kind = np.uint16 if flags.shape[1] < 2**16 else np.uint32  # narrow sums are faster
+    counts = np.add.reduce(flags.view(np.uint8), axis=1, dtype=kind)
+    return np.asarray(counts, dtype=np.float64)
 
 
 def _narrowed(block: _Block, steps: int, k: int) -> _Block:

@@ -23,7 +23,7 @@ from penchant.platform.metrics import LOWER_IS_BETTER
 from penchant.platform.prepared import Prepared
 from penchant.trainers.member import read_card
 
-__all__ = ["SINGLE", "build_report", "save_artefacts", "shipped_combination"]
+__all__ = ["SINGLE", "build_report", "save_artefacts"]
 
 #: Name of the artefact that holds the best single member alone.
 SINGLE = "single"
@@ -45,7 +45,6 @@ def build_report(
         peak_bytes: most memory that the run held, over all its processes.
     """
     experiment, requests = prepared.experiment, prepared.requests
-    recommended = comparison.recommended
     report: dict[str, Any] = {
         "schema": 1,
         "name": experiment.name,
@@ -65,7 +64,7 @@ def build_report(
         "best_single": comparison.best_single,
         "ensembles": [_ensemble(comparison.metric, found) for found in comparison.candidates],
         **findings(comparison),
-        "recommended": comparison.best_single if recommended is None else recommended.combiner,
+        "recommended": comparison.choice,
         "machine": _machine(),
         "versions": {name: metadata.version(name) for name in _VERSIONS},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
@@ -73,14 +72,6 @@ def build_report(
     }
     report["verdict"] = _verdict(comparison)
     return report
-
-
-def shipped_combination(comparison: Comparison) -> Combination:
-    """What the comparison recommends; the best single member as a combination of one."""
-    recommended = comparison.recommended
-    if recommended is not None:
-        return recommended.combination
-    return Linear(normalization="none", weights={comparison.best_single: 1.0})
 
 
 def save_artefacts(
@@ -91,7 +82,10 @@ def save_artefacts(
     Args:
         assured: of what is recommended; goes into that artefact.
     """
-    alone = Linear(normalization="none", weights={comparison.best_single: 1.0})
+    single = comparison.choice
+    if single not in comparison.members:
+        single = comparison.best_single
+    alone = Linear(normalization="none", weights={single: 1.0})
     made: dict[str, Combination] = {SINGLE: alone}
     made |= {candidate.combiner: candidate.combination for candidate in comparison.candidates}
     facts = {
@@ -100,10 +94,10 @@ def save_artefacts(
         "types": read_log_card(prepared.run.log).get("types", []),
     }
     tests = {c.combiner: c.test for c in comparison.candidates}
-    tests[SINGLE] = comparison.members[comparison.best_single]
+    tests[SINGLE] = comparison.members[single]
     for name, combination in made.items():
         figures: dict[str, Any] = {"test": _json(tests[name])}
-        if assured is not None and combination == shipped_combination(comparison):
+        if assured is not None and combination == comparison.shipped:
             figures["calibrator"] = assured.calibrator.model_dump(mode="json")
             figures["sets"] = [{"size": n, "promised": c.promised} for n, c in assured.sets.items()]
         save_ensemble(
@@ -168,7 +162,17 @@ def _ensemble(metric: str, candidate: Candidate) -> dict[str, Any]:
 
 
 def _verdict(comparison: Comparison) -> str:
-    recommended = comparison.recommended
+    made = {candidate.combiner: candidate for candidate in comparison.candidates}
+    limits = [
+        *([f"{comparison.max_latency_ms:g} ms"] if comparison.max_latency_ms else []),
+        *([f"{comparison.max_members} members"] if comparison.max_members else []),
+    ]
+    if limits:
+        within = f"Within {' and '.join(limits)}, ship {comparison.choice}: of what fits, "
+        if comparison.choice in made:
+            return within + "it is surely better on the blend block than any member alone."
+        return within + "no ensemble was surely better on the blend block than this member alone."
+    recommended = made.get(comparison.choice)
     if recommended is None:
         return (
             f"Ship {comparison.best_single} alone: on users of the blend block that fitted no "

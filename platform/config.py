@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import date, datetime, time
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from penchant.platform.ensemble_settings import Ensemble
 from penchant.platform.errors import ConfigError
 from penchant.platform.recipes import Recipe, SequenceRecipe, Size
 from penchant.platform.schema import EVENT_COLUMNS, ITEM, TEXT, TIME, USER
@@ -193,38 +194,6 @@ class Search(_Section):
         if decided:
             raise ValueError(f"the grid decides {', '.join(decided)}: remove it from `base`")
         return self
-
-
-CombinerName = Literal[
-    "mean",
-    "median",
-    "rank_mean",
-    "reciprocal_rank",
-    "greedy",
-    "weights",
-    "layers",
-    "gate",
-    "stack",
-    "cascade",
-]
-
-
-class Ensemble(_Section):
-    """How members are combined and compared."""
-
-    combiners: tuple[CombinerName, ...] = Field(
-        default=get_args(CombinerName),
-        min_length=1,
-        description="Those that are compared. The stack takes longest, about a minute.",
-    )
-    normalize: Literal["zscore", "softmax", "rank"] = "zscore"
-    max_rounds: int = Field(
-        default=50, ge=1, description="Greedy selection stops after so many additions."
-    )
-    bootstrap: int = Field(
-        default=10_000, ge=100, description="Resamples of users behind every interval."
-    )
-    seed: int = Field(default=0, ge=0)
 
 
 class Resources(_Section):

@@ -1,0 +1,50 @@
+"""The `ensemble` section of an experiment file."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+__all__ = ["COMBINER_NAMES", "CombinerName", "Ensemble"]
+
+CombinerName = Literal[
+    "mean",
+    "median",
+    "rank_mean",
+    "reciprocal_rank",
+    "greedy",
+    "weights",
+    "layers",
+    "gate",
+    "stack",
+    "cascade",
+]
+
+COMBINER_NAMES: tuple[CombinerName, ...] = get_args(CombinerName)
+
+
+class Ensemble(BaseModel):
+    """How members are combined and compared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    combiners: tuple[CombinerName, ...] = Field(
+        default=COMBINER_NAMES,
+        min_length=1,
+        description="Those that are compared. The stack takes longest, about a minute.",
+    )
+    normalize: Literal["zscore", "softmax", "rank"] = "zscore"
+    max_rounds: int = Field(
+        default=50, ge=1, description="Greedy selection stops after so many additions."
+    )
+    max_latency_ms: float | None = Field(
+        default=None, gt=0, description="Recommend nothing whose slowest member takes longer."
+    )
+    max_members: int | None = Field(
+        default=None, ge=1, description="Recommend nothing with more members."
+    )
+    bootstrap: int = Field(
+        default=10_000, ge=100, description="Resamples of users behind every interval."
+    )
+    seed: int = Field(default=0, ge=0)
