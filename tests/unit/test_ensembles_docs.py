@@ -103,7 +103,16 @@ def test_every_block_of_the_page_runs(place):
 def test_the_page_names_every_column_of_a_table():
     from penchant.ensembles.score_table import COLUMNS
 
-    assert set(re.findall(r"^\| `([a-z]+)` \|", PAGE, re.MULTILINE)) == set(COLUMNS)
+    foreign = PAGE.partition("## Models that are not ours")[2]
+    assert set(re.findall(r"^\| `([a-z]+)` \|", foreign, re.MULTILINE)) == set(COLUMNS)
+
+
+def test_the_page_names_every_combiner():
+    from penchant.platform.ensemble_settings import COMBINER_NAMES
+
+    rows = PAGE.partition("## The combiners")[2].partition("`ensemble.combiners`")[0]
+    first = re.findall(r"^\| ([^|]+) \|", rows, re.MULTILINE)
+    assert set(re.findall(r"`([a-z_]+)`", " ".join(first))) == set(COMBINER_NAMES)
 
 
 def test_the_notebook_prints_what_it_stores():
