@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from penchant.ensembles.calibrate import Calibrator, Identity, parse_calibrator
 from penchant.ensembles.combination import Combination, combine
 from penchant.ensembles.facts import request_facts
 from penchant.ensembles.saved import parse_combination
@@ -53,6 +54,7 @@ class Ensemble:
     requests: config.Requests
     item_ids: list[str]
     card: dict[str, Any]  # metrics, data window, versions: what `/v1/ensemble` would show
+    calibrator: Calibrator | None = None
 
     def member_scores(
         self, member_id: str, log: EventLog, requests: Requests
@@ -75,6 +77,16 @@ class Ensemble:
     ) -> NDArray[np.float32]:
         """Scores of the members that answered, combined; shape (R, C)."""
         return combine(self.combination, scores, facts)
+
+    def probabilities(self, scores: NDArray[np.float32]) -> NDArray[np.float64] | None:
+        """Chances from combined scores, shape (R, C); None where nobody has calibrated them.
+
+        `binary`: the chance of a yes. `next_item`: that the item is the next one, in all 1.
+        """
+        if self.calibrator is not None:
+            return self.calibrator.probabilities(scores)
+        # Members of a binary task give log-odds, and so does their mean.
+        return Identity().probabilities(scores) if self.requests.task == "binary" else None
 
     def score(self, log: EventLog, requests: Requests) -> NDArray[np.float32]:
         """The ensemble's scores, shape (R, C)."""
@@ -159,6 +171,7 @@ def load_ensemble(directory: Path, only: Sequence[str] | None = None) -> Ensembl
         requests=config.Requests.model_validate(card["requests"]),
         item_ids=Catalog.open(directory).item_ids,
         card=card,
+        calibrator=parse_calibrator(card["calibrator"]) if "calibrator" in card else None,
     )
 
 

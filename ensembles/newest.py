@@ -25,7 +25,7 @@ __all__ = ["NEWEST", "refit_ensemble"]
 
 #: Ends the id of a member that was fitted up to the newest event, and the name of its ensemble.
 NEWEST = "@newest"
-_KEPT = ("metric", "types", "test")
+_KEPT = ("metric", "types", "test", "calibrator", "sets")
 
 
 def refit_ensemble(
@@ -66,7 +66,7 @@ def refit_ensemble(
             suffix=NEWEST,
             blocks=(Block.SELECT,),  # only to measure what a request costs
         )
-    facts = {key: card[key] for key in _KEPT} | {
+    facts = {key: card[key] for key in _KEPT if key in card} | {
         "data_until": prepared.blocks.to_json()["end"],
         "test_of": f"the same weights over members with data until {card['data_until']}",
     }

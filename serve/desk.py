@@ -96,20 +96,21 @@ class Desk:
     ) -> list[Result]:
         """Results of K items, found at these columns of one row, or in K rows of one column."""
 
-        def picked(scores: NDArray[np.float32]) -> list[float | None]:
+        def picked(scores: NDArray[np.floating]) -> list[float | None]:
             flat = scores[:, 0] if columns is None else scores[0, columns]
             return [float(score) if np.isfinite(score) else None for score in flat]
 
         catalog = self.reader.catalog
         scores = picked(_scores(verdict))
+        chances = None if verdict.probabilities is None else picked(verdict.probabilities)
         own = {m: picked(s) for m, s in verdict.members.items()} if members else {}
         results = []
         for at, item in enumerate(items):
             facts: dict[str, Any] = {"item": catalog.item_ids[item], "score": scores[at]}
             if catalog.item_texts[item]:
                 facts["text"] = catalog.item_texts[item]
-            if columns is None and scores[at] is not None:
-                facts["probability"] = float(1 / (1 + np.exp(-np.float64(scores[at]))))
+            if chances is not None and scores[at] is not None:
+                facts["probability"] = chances[at]
             if members:
                 facts["members"] = {name: values[at] for name, values in own.items()}
             results.append(Result(**facts))

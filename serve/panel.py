@@ -50,6 +50,7 @@ class Verdict:
     """What the members say together."""
 
     scores: NDArray[np.float32] | None  # (R, C); None where no member answered
+    probabilities: NDArray[np.float64] | None  # (R, C); None where scores were not calibrated
     members: Mapping[str, NDArray[np.float32]]  # of those that answered, each (R, C)
     left_out: list[LeftOut]
 
@@ -77,8 +78,10 @@ class Panel:
             left_out += await self._ask_all(names, question, until - time.monotonic(), scores)
             if self._sure(scores):
                 break
+        combined = self._combine(question, scores) if scores else None
         return Verdict(
-            scores=self._combine(question, scores) if scores else None,
+            scores=combined,
+            probabilities=None if combined is None else self._ensemble.probabilities(combined),
             members=scores,
             left_out=left_out,
         )

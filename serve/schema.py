@@ -157,7 +157,9 @@ class Result(BaseModel):
         "the user has had, and the user has had this one."
     )
     probability: float | None = Field(
-        default=None, description="Binary tasks only: the score is its log-odds."
+        default=None,
+        description="Of a yes; for the next item, that it is this one, where the ensemble is "
+        "calibrated.",
     )
     members: dict[str, float | None] | None = Field(
         default=None, description="Each member's score before it was made comparable."

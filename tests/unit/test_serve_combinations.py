@@ -6,10 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import special
 
 from penchant.ensembles.artefact import load_ensemble, save_ensemble
 from penchant.ensembles.combination import combine
 from penchant.ensembles.combiners import make_combiners
+from penchant.ensembles.linear import Linear
 from penchant.ensembles.predictions import read_predictions
 from penchant.platform.config import Ensemble
 from penchant.platform.timeline import Block
@@ -48,3 +50,16 @@ def test_every_combiner_serves_what_it_says_of_the_store(tmp_path: Path, setting
             response = post(app, "/v1/score", stored.body(at) | {"candidates": candidates})
             assert response.status_code == 200, response.text
             close([result["score"] for result in response.json()["results"]], expected[at])
+
+
+def test_a_calibrated_ensemble_says_how_likely_each_item_is(tmp_path: Path) -> None:
+    prepared = fitted_run(tmp_path, "baskets", {"popular": RANKING["popular"]})
+    alone = Linear(normalization="none", weights={"popular": 1.0})
+    facts = {"calibrator": {"kind": "temperature", "temperature": 2.0}}
+    directory = save_ensemble(prepared.run, "one", alone, prepared.experiment.requests, facts)
+    stored = StoredRequests.open(prepared.run.root)
+    app = make_app(open_desk(directory, in_one_process(load_ensemble(directory))))
+    body = stored.body(0) | {"candidates": stored.catalog.item_ids}
+    results = post(app, "/v1/score", body).json()["results"]
+    expected = special.softmax([result["score"] / 2.0 for result in results])
+    np.testing.assert_allclose([result["probability"] for result in results], expected, rtol=1e-5)
