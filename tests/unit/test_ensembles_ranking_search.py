@@ -44,11 +44,11 @@ def world(seed: int, targets: int, *, levels: int = 0, size: int = 70, width: in
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("levels", [0, 4], ids=["distinct", "tied"])
-@pytest.mark.parametrize("targets", [1, 2, 9])
+@pytest.mark.parametrize("targets", [1, 9])
 def test_every_addition_is_worth_what_the_metric_says(targets, levels, kind, monkeypatch):
     """Over fourteen additions, in blocks of three requests, with candidates left out."""
     monkeypatch.setattr("penchant.ensembles.ranking_search._CELLS", 128)
-    for seed, k in ((0, 1), (1, 4), (2, 10)):
+    for seed, k in ((0, 1), (1, 4)):
         scores, requests = world(seed, targets, levels=levels)
         search = RankingSearch(scores, requests, f"{kind}@{k}")
         total = np.zeros_like(scores["a"])
