@@ -36,7 +36,7 @@ from penchant.platform.significance import holm
 from penchant.platform.timeline import Block
 from penchant.trainers.score import seen_items
 
-__all__ = ["Candidate", "Comparison", "compare", "judge_block"]
+__all__ = ["Candidate", "Comparison", "compare", "judge_block", "make_judge"]
 
 #: Fewer yes labels than this cannot fit weights: 43 chose the wrong member in our own study.
 MIN_POSITIVES = 200
@@ -140,7 +140,7 @@ def judge_block(
     """Metrics of members on a block, each with its interval."""
     if not member_ids:
         return {}
-    judge, requests = _judge(prepared, block), prepared.requests[block]
+    judge, requests = make_judge(prepared, block), prepared.requests[block]
     return {
         name: judge.table(judge.sheet(prepared.run.read_predictions(block, name, requests.row)))
         for name in member_ids
@@ -158,7 +158,8 @@ def _qualities(prepared: Prepared, member_ids: list[str]) -> dict[str, float]:
     }
 
 
-def _judge(prepared: Prepared, block: Block) -> Judge:
+def make_judge(prepared: Prepared, block: Block) -> Judge:
+    """Judges scores on a block as the experiment says."""
     requests, settings = prepared.requests[block], prepared.experiment.ensemble
     seen = None if requests.label is not None else seen_items(prepared.log, requests)
     metric = prepared.experiment.requests.metric
@@ -206,7 +207,7 @@ def _test(
 ) -> _Tested:
     """The one reading of `test`."""
     tell(f"judging {len(member_ids)} members and {len(fitted)} combinations on test")
-    judge = _judge(prepared, Block.TEST)
+    judge = make_judge(prepared, Block.TEST)
     test: Predictions[Test] = read_predictions(prepared, Block.TEST, member_ids)
     for note in check_predictions(test)[1]:
         tell(note)

@@ -12,6 +12,7 @@ from typing import Any
 
 from penchant.ensembles.assurance import assure
 from penchant.ensembles.compare import Comparison, compare, judge_block
+from penchant.ensembles.refitted import judge_refits
 from penchant.ensembles.report import write_report
 from penchant.ensembles.summary import build_report, save_artefacts
 from penchant.platform.cluster import start_ray
@@ -158,6 +159,10 @@ def _finish(
     seconds, peak_bytes = _over_all_runs(prepared, stages, memory)
     report = build_report(prepared, comparison, refitted, seconds, peak_bytes)
     report["assurance"] = assured.to_json()
+    refits = judge_refits(prepared, comparison, refit_ids)
+    for ensemble in report["ensembles"]:
+        if ensemble["name"] in refits:
+            ensemble["refit"] = refits[ensemble["name"]]
     page = write_report(report, prepared.run.report)
     progress.say(f"report: {page}")
     return report

@@ -68,7 +68,7 @@ def ensembles(report: Mapping[str, Any]) -> Table | None:
             gap = test.mean - blend.mean if test and blend else None
             row = [Cell(text=best, note="best single member", badge=badge), quality_cell(test)]
             row += [Cell(), Cell(), Cell(), quality_cell(blend, bare=True)]
-            rows.append([*row, _optional(gap, figures.signed), number(1), Cell()])
+            rows.append([*row, _optional(gap, figures.signed), Cell(), number(1), Cell()])
     for ensemble in report.get("ensembles", []):
         badge = "recommended" if ensemble["name"] == report.get("recommended") else ""
         used = [weight for weight in ensemble.get("weights", {}).values() if weight]
@@ -82,6 +82,7 @@ def ensembles(report: Mapping[str, Any]) -> Table | None:
                 _optional(ensemble.get("holm_p"), figures.probability),
                 quality_cell(interval(ensemble.get("blend"), metric), bare=True),
                 _optional(ensemble.get("gap_blend_to_test"), figures.signed),
+                _after_refit(ensemble, metric),
                 number(len(used) or None),
                 Cell(text=ensemble["combiner"]),
             ]
@@ -97,6 +98,7 @@ def ensembles(report: Mapping[str, Any]) -> Table | None:
         Column(title="Holm p"),
         Column(title=f"{title} on blend"),
         Column(title="Blend to test"),
+        Column(title="After refit"),
         Column(title="Members"),
         Column(title="Combiner", numeric=False),
     ]
@@ -106,6 +108,17 @@ def ensembles(report: Mapping[str, Any]) -> Table | None:
         "member was picked on select. Holm p is p corrected for the number of ensembles."
     )
     return _without_empty(Table(key="ensembles", caption=caption, columns=columns, rows=rows))
+
+
+def _after_refit(ensemble: Mapping[str, Any], metric: str) -> Cell:
+    """The figure with refitted members, and what that changed."""
+    refit = ensemble.get("refit", {})
+    value, change = interval(refit.get("test"), metric), interval(refit.get("change"), metric)
+    if value is None or change is None:
+        return Cell()
+    return Cell(
+        text=figures.quality(value.mean), order=value.mean, note=figures.signed(change.mean)
+    )
 
 
 def weights(report: Mapping[str, Any]) -> Table | None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from penchant.ensembles.artefact import load_ensemble, save_ensemble
 from penchant.ensembles.linear import Linear
 from penchant.ensembles.newest import refit_ensemble
+from penchant.platform.ensemble_settings import COMBINER_NAMES
 from penchant.platform.prepared import Prepared, open_prepared
 from penchant.platform.progress import Progress
 from penchant.platform.store import RunDirectory
@@ -137,6 +138,11 @@ def test_the_finished_run_says_all_of_it_as_json_and_leaves_the_page(two_runs: T
     assert two_runs.report["recommended"] in members
     kept = json.loads((two_runs.directory.report / "report.json").read_text())
     assert kept == two_runs.report
+    assert [ensemble["name"] for ensemble in kept["ensembles"]] == list(COMBINER_NAMES)
+    for ensemble in kept["ensembles"]:
+        refit, first = ensemble["refit"], ensemble["test"]["ndcg@10"]["mean"]
+        change = refit["test"]["ndcg@10"]["mean"] - first
+        assert refit["change"]["ndcg@10"]["mean"] == pytest.approx(change)
     page = (two_runs.directory.report / "report.html").read_text()
     assert page.lstrip().lower().startswith("<!doctype html>")
 
