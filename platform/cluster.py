@@ -29,6 +29,8 @@ _WORKERS = {
     "RAY_TRAIN_V2_ENABLED": "1",
     # The controller looks at its workers every 2 s by default, which adds seconds to short trials.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # Workers that start beside other work need more than the default 60 s.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     # Unset, a rank that misses a report makes all others wait for ever.
     "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "1800",
 }
@@ -119,7 +121,7 @@ def _attached_ray(address: str) -> Iterator[Cluster]:
     _reach(address)
     # DeepSpeed finds the accelerator of each node by itself: a cluster has nodes of several kinds.
     variables = _for_workers(on_cpu=False) | {
-        # A node that the autoscaler has yet to start needs more than the default 60 s.
+        # A node that the autoscaler has yet to start needs longer still.
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "900",
     }
     try:
