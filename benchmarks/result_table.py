@@ -1,4 +1,7 @@
-"""The README's result table, from a run: python benchmarks/result_table.py RUN_DIR."""
+"""The README's result table, from a run: python benchmarks/result_table.py RUN_DIR.
+
+Of members of one kind and window it shows the one that is best on `select`; the report has all.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,18 @@ __all__ = ["markdown"]
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Members and ensembles as a Markdown table, best on `select` first."""
+    """Members and ensembles as a Markdown table, members best on `select` first."""
     metric = report["metric"]
     lines = [
         f"| model | {metric.upper()} on test [95%] | own items | new items | train s | score ms |",
         "|---|---|---|---|---|---|",
     ]
+    shown: set[tuple[str, str]] = set()
     for member in report["members"]:
+        group = (member["kind"], json.dumps(member["window"]))
+        if group in shown:
+            continue
+        shown.add(group)
         test = member["test"]
         star = " **(best single)**" if member["id"] == report["best_single"] else ""
         lines.append(
