@@ -38,7 +38,8 @@ COMBINERS = [
 ]
 #: These may leave the best member out: a weaker pair can explain more, or the draw decides.
 LEAVES_BEST_OUT = ("weights", "layers")
-METRICS = ("ndcg@10", "recall@3", "auc", "log_loss", "accuracy")
+METRICS = ("ndcg@10", "auc", "log_loss")
+SLOW = ("stack", "cascade")
 BOTH = frozenset({"next_item", "binary"})
 
 
@@ -52,7 +53,12 @@ def fits(combiner, metric: str) -> bool:
 
 
 CASES = [
-    pytest.param(combiner, metric, id=f"{label(combiner)}-{metric}")
+    pytest.param(
+        combiner,
+        metric,
+        id=f"{label(combiner)}-{metric}",
+        marks=[pytest.mark.slow] if combiner.name in SLOW else [],
+    )
     for combiner in COMBINERS
     for metric in METRICS
     if fits(combiner, metric)

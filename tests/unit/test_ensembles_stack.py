@@ -57,7 +57,7 @@ def switched(metric: str, size: int = 900, seed: int = 0) -> Predictions:
     )
 
 
-@pytest.fixture(scope="module", params=[NEXT, YES])
+@pytest.fixture(scope="module", params=[pytest.param(NEXT, marks=pytest.mark.slow), YES])
 def case(request):
     """Predictions, the metric, and the stack that was fitted on them."""
     predictions = switched(request.param)
@@ -116,6 +116,7 @@ def test_one_question_has_the_score_of_the_store(case):
         )
 
 
+@pytest.mark.slow
 def test_a_shortlist_is_scored_as_the_whole_catalogue():
     """Ties at the end of the lists and targets that nobody ranks high among them."""
     predictions = switched(NEXT, size=300)

@@ -135,7 +135,14 @@ def in_one_process(ensemble: Ensemble) -> Any:
     return ask
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "baskets",
+        "yes or no",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in list(SETTINGS)[1:-1]),
+    ],
+)
 def test_the_endpoint_gives_the_scores_of_the_store(tmp_path: Path, setting: str) -> None:
     binary = SETTINGS[setting].get("task") == "binary"
     recipes = YES_NO if binary else RANKING
