@@ -137,19 +137,22 @@ def basket_loss(logits_PV: Tensor, target: Tensor, request: Tensor) -> Tensor:
 
 
 class _BasketLoss(torch.autograd.Function):
-    """`basket_loss` with two passes over the logits instead of six: they are what a step costs."""
+    """`basket_loss` with one exponential an item instead of two: they are what a step costs."""
 
     @staticmethod
     def forward(ctx, logits_PV, target, request, share):  # type: ignore[no-untyped-def]
-        log_p = torch.log_softmax(logits_PV, dim=1)
-        ctx.save_for_backward(log_p, target, request, share)
-        chosen = -log_p[request, target] * share
-        return log_p.new_zeros(len(log_p)).index_add_(0, request, chosen)
+        highest_P = logits_PV.amax(dim=1)
+        power_PV = torch.sub(logits_PV, highest_P[:, None]).exp_()
+        total_P = power_PV.sum(dim=1)
+        ctx.save_for_backward(power_PV, total_P, target, request, share)
+        log_total_P = highest_P + total_P.log()
+        chosen = (log_total_P[request] - logits_PV[request, target]) * share
+        return logits_PV.new_zeros(len(logits_PV)).index_add_(0, request, chosen)
 
     @staticmethod
     def backward(ctx, gradient_P):  # type: ignore[no-untyped-def]
-        log_p, target, request, share = ctx.saved_tensors
-        gradient_PV = log_p.exp_().mul_(gradient_P[:, None])
+        power_PV, total_P, target, request, share = ctx.saved_tensors
+        gradient_PV = power_PV.mul_((gradient_P / total_P)[:, None])
         down = -share * gradient_P[request]
         gradient_PV.index_put_((request, target), down, accumulate=True)
         return gradient_PV, None, None, None
