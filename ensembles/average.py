@@ -11,12 +11,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
-from penchant.ensembles.combiner import refuse_other_blocks
+from penchant.ensembles.combiner import BOTH_TASKS, refuse_other_blocks
+from penchant.ensembles.even import EvenShares
 from penchant.ensembles.greedy import alone
 from penchant.ensembles.linear import Linear
-from penchant.ensembles.normalize import Normalization
 from penchant.ensembles.predictions import Blend, Predictions
 
 __all__ = ["MeanCombiner", "Median", "MedianCombiner", "best_members"]
@@ -24,24 +23,10 @@ __all__ = ["MeanCombiner", "Median", "MedianCombiner", "best_members"]
 _STEP = 256  # requests whose scores are sorted at once
 
 
-class Median(BaseModel):
+class Median(EvenShares):
     """The median of members' scores; one member that is far off moves it little."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     kind: Literal["median"] = "median"
-    normalization: Normalization
-    members: tuple[str, ...] = Field(min_length=1)
-
-    @property
-    def shares(self) -> Mapping[str, float]:
-        """The same for all."""
-        return {name: 1 / len(self.members) for name in self.members}
-
-    @property
-    def needs_facts(self) -> bool:
-        """Never."""
-        return False
 
     def merge(
         self, parts: Mapping[str, NDArray[np.float32]], facts: NDArray[np.float32] | None
@@ -74,7 +59,7 @@ class MeanCombiner:
 
     @property
     def tasks(self) -> frozenset[str]:
-        return frozenset({"next_item", "binary"})
+        return BOTH_TASKS
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
         chosen = best_members(predictions, metric, self.top)
@@ -94,7 +79,7 @@ class MedianCombiner:
 
     @property
     def tasks(self) -> frozenset[str]:
-        return frozenset({"next_item", "binary"})
+        return BOTH_TASKS
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Median:
         chosen = best_members(predictions, metric, self.top)

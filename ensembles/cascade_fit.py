@@ -24,7 +24,7 @@ from penchant.ensembles.linear import Linear
 from penchant.ensembles.predictions import Blend, Predictions
 from penchant.platform.binary import auc, binary_per_request
 from penchant.platform.errors import ConfigError
-from penchant.platform.metrics import LOWER_IS_BETTER, ranking_metrics, target_ranks
+from penchant.platform.metrics import ranking_metrics, sign_of, target_ranks
 
 __all__ = ["CascadeCombiner", "CascadePoint"]
 
@@ -161,7 +161,7 @@ class _Trials:
         if metric == "auc":
             return merged[:, 0].astype(np.float64)
         values = binary_per_request(merged[:, 0], label)[metric]
-        return -values if metric in LOWER_IS_BETTER else values
+        return sign_of(metric) * values
 
     def all(self) -> Iterator[_Trial]:
         """Every cascade, single mixes first."""

@@ -6,7 +6,6 @@ is left out or worth knowing comes back as notes, with its count.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -127,7 +126,7 @@ def check_cutoffs(
                 f"{name} is a refit, which may have learned from {block}: expected members as they "
                 "were first fitted. Refits are for serving, with weights that are fixed before."
             )
-        facts = json.loads((run.member(name) / "metrics.json").read_text())
+        facts = run.member_facts(name)
         until = facts.get("until_ms")
         if until is None:
             unknown.append(name)

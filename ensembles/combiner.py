@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 from penchant.ensembles.combination import Combination
 from penchant.ensembles.predictions import Blend, Predictions
 from penchant.platform.binary import auc, binary_per_request
-from penchant.platform.metrics import LOWER_IS_BETTER, quick_metric
+from penchant.platform.metrics import quick_metric, sign_of
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
 
-__all__ = ["Combiner", "quality", "refuse_other_blocks"]
+__all__ = ["BOTH_TASKS", "Combiner", "quality", "refuse_other_blocks"]
+
+
+#: Of a combiner that needs no order among candidates.
+BOTH_TASKS = frozenset({"next_item", "binary"})
 
 
 class Combiner(Protocol):
@@ -60,4 +64,4 @@ def quality(scores: NDArray[np.float32], requests: Requests, metric: str) -> flo
     if metric == "auc":
         return auc(scores[:, 0], requests.label)
     value = float(binary_per_request(scores[:, 0], requests.label)[metric].mean())
-    return -value if metric in LOWER_IS_BETTER else value
+    return sign_of(metric) * value

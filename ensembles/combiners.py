@@ -11,11 +11,15 @@ from penchant.ensembles.fusion import RankMeanCombiner, ReciprocalRankCombiner
 from penchant.ensembles.gate import GateCombiner
 from penchant.ensembles.greedy import GreedyCombiner
 from penchant.ensembles.layers import LayersCombiner
+from penchant.ensembles.predictions import Blend, Predictions
 from penchant.ensembles.stack import StackCombiner
 from penchant.ensembles.weights import WeightsCombiner
 from penchant.platform import config
 
-__all__ = ["make_combiners"]
+__all__ = ["MIN_POSITIVES", "can_fit_weights", "make_combiners", "only_mean"]
+
+#: Fewer labels of a kind than this cannot fit weights: 43 chose the wrong member in our own study.
+MIN_POSITIVES = 200
 
 
 def make_combiners(
@@ -43,3 +47,14 @@ def make_combiners(
         known["cascade"] = CascadeCombiner(cost_ms, base=greedy)
     made = [known[name] for name in settings.combiners if name in known]
     return [combiner for combiner in made if task in combiner.tasks]
+
+
+def can_fit_weights(blend: Predictions[Blend]) -> bool:
+    """Whether there is enough to fit weights on: of a binary task, enough labels of each kind."""
+    label = blend.requests.label
+    return label is None or bool(min(label.sum(), (1 - label).sum()) >= MIN_POSITIVES)
+
+
+def only_mean(combiners: list[Combiner]) -> list[Combiner]:
+    """What is left where no weights can be fitted."""
+    return [combiner for combiner in combiners if combiner.name == "mean"] or [MeanCombiner()]

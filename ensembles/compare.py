@@ -7,7 +7,6 @@ the report.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,33 +14,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.ensembles.ablation import Ablation, ablate
-from penchant.ensembles.average import MeanCombiner
 from penchant.ensembles.cascade import Cascade
 from penchant.ensembles.checks import check_cutoffs, check_predictions
 from penchant.ensembles.choice import Cost, Option
 from penchant.ensembles.combination import Combination, combine
 from penchant.ensembles.combiner import Combiner, quality
-from penchant.ensembles.combiners import make_combiners
+from penchant.ensembles.combiners import (
+    MIN_POSITIVES,
+    can_fit_weights,
+    make_combiners,
+    only_mean,
+)
 from penchant.ensembles.comparison import Candidate, Comparison
 from penchant.ensembles.diversity import diversity
 from penchant.ensembles.judge import Judge, Sheet
 from penchant.ensembles.normalize import Normalization
-from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
+from penchant.ensembles.predictions import SHORTLIST, Blend, Predictions, Test, read_predictions
 from penchant.ensembles.segments import judge_segments, segments_of
 from penchant.ensembles.unseen import UnseenUsers
 from penchant.platform.intervals import Interval
-from penchant.platform.metrics import LOWER_IS_BETTER
+from penchant.platform.metrics import sign_of
 from penchant.platform.prepared import Prepared
 from penchant.platform.significance import holm
 from penchant.platform.timeline import Block
 from penchant.trainers.score import seen_items
 
 __all__ = ["Candidate", "Comparison", "compare", "judge_block", "make_judge"]
-
-#: Fewer yes labels than this cannot fit weights: 43 chose the wrong member in our own study.
-MIN_POSITIVES = 200
-#: Candidates of each member that combinations are fitted on; metrics look at the first ten or so.
-_SHORTLIST = 60
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +70,7 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     """
     spec, settings = prepared.experiment.requests, prepared.experiment.ensemble
     metric = spec.metric
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = sign_of(metric)
     how: Normalization = "none" if spec.task == "binary" else settings.normalize
     select = _qualities(prepared, member_ids)
     best = max(select, key=lambda name: select[name])
@@ -84,7 +82,7 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
         *check_predictions(everything)[1],
     ]:
         tell(note)
-    blend = everything.normalized(how).shortlist(_SHORTLIST)
+    blend = everything.normalized(how).shortlist(SHORTLIST)
     del everything
     costs = _costs(prepared, member_ids)
     cost_ms = {name: cost.score_ms for name, cost in costs.items()}
@@ -171,10 +169,10 @@ def _possible(
 ) -> list[Combiner]:
     """Weights are fitted only where there is enough to fit them on."""
     label = blend.requests.label
-    if label is None or min(label.sum(), (1 - label).sum()) >= MIN_POSITIVES:
+    if label is None or can_fit_weights(blend):
         return combiners
     tell(f"blend holds {int(label.sum())} yes labels, fewer than {MIN_POSITIVES}: mean only")
-    return [c for c in combiners if c.name == "mean"] or [MeanCombiner()]
+    return only_mean(combiners)
 
 
 def _fit(
@@ -186,7 +184,7 @@ def _fit(
 ) -> list[_Fitted]:
     """Everything that `blend` says; larger values are better but for losses."""
     settings, metric = prepared.experiment.ensemble, prepared.experiment.requests.metric
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = sign_of(metric)
     unseen = UnseenUsers(blend, metric, best, settings.bootstrap, settings.seed)
     fitted = []
     for combiner in _possible(combiners, blend, tell):
@@ -222,7 +220,7 @@ def _test(
 def _costs(prepared: Prepared, member_ids: list[str]) -> dict[str, Cost]:
     costs = {}
     for name in member_ids:
-        facts = json.loads((prepared.run.member(name) / "metrics.json").read_text())
+        facts = prepared.run.member_facts(name)
         costs[name] = Cost(score_ms=facts["score_ms"], params=facts["params"])
     return costs
 
@@ -261,7 +259,7 @@ def _ablation(
     tell: Callable[[str], None],
 ) -> list[Ablation]:
     """Of the combination that is best on unseen users, whether it is recommended or not."""
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = sign_of(metric)
     one = max(fitted, key=lambda fit: sign * fit.gain.mean)
     tell(f"{one.combiner.name} without each of its members")
     sheet, _ = tested.combined[one.combiner.name]

@@ -12,7 +12,7 @@ from penchant.ensembles.diversity import Diversity
 from penchant.ensembles.linear import Linear
 from penchant.ensembles.segments import SegmentResult
 from penchant.platform.intervals import Interval
-from penchant.platform.metrics import LOWER_IS_BETTER
+from penchant.platform.metrics import LOWER_IS_BETTER, sign_of
 
 __all__ = ["Candidate", "Comparison"]
 
@@ -82,7 +82,7 @@ class Comparison:
 
         Decided on `blend` alone: the gain's interval must lie on the good side of zero.
         """
-        sign = -1 if self.metric in LOWER_IS_BETTER else 1
+        sign = sign_of(self.metric)
         sure = [
             candidate
             for candidate in self.candidates

@@ -59,38 +59,43 @@ def run_experiment(
         stages = _Stages()
         with stages.stage("prepare"):  # before Ray starts: what the data lack is said at once
             prepared = prepare(experiment, RunDirectory(directory), progress.say)
-        with start_ray(address=address):
-            report = _run(prepared, progress, stages, memory)
-            for steps, then in enumerate(earlier, 1):
-                place = RunDirectory(directory / "origins" / str(steps))
-                progress.say(f"origin {steps + 1} of {experiment.time.origins}: {place.root}")
-                found = _run(prepare(then, place, progress.say), progress, _Stages(), memory)
-                report.setdefault("origins", []).append(_origin(found))
+        report = _run(prepared, progress, address, stages, memory)
+        for steps, then in enumerate(earlier, 1):
+            place = RunDirectory(directory / "origins" / str(steps))
+            progress.say(f"origin {steps + 1} of {experiment.time.origins}: {place.root}")
+            ready = prepare(then, place, progress.say)
+            found = _run(ready, progress, address, _Stages(), memory)
+            report.setdefault("origins", []).append(_origin(found))
     if earlier:
         write_report(report, prepared.run.report)
     return report
 
 
 def _run(
-    prepared: Prepared, progress: Progress, stages: _Stages, memory: PeakMemory
+    prepared: Prepared,
+    progress: Progress,
+    address: str | None,
+    stages: _Stages,
+    memory: PeakMemory,
 ) -> dict[str, Any]:
-    """Fit what is missing, compare, report; on the Ray that is connected."""
+    """Fit what is missing, compare, report; Ray is up only while members are fitted."""
     experiment = prepared.experiment
     recipes = experiment_recipes(experiment)
     refits = []
-    with stages.stage("members"):
-        fit_members(prepared, recipes, progress, until_ms=prepared.blocks.select_ms)
-    if experiment.refit:
-        with stages.stage("refit"):
-            refits = refit_recipes(prepared.run, recipes)
-            fit_members(
-                prepared,
-                refits,
-                progress,
-                until_ms=prepared.blocks.test_ms,
-                suffix=REFIT,
-                blocks=(Block.SELECT, Block.TEST),
-            )
+    with start_ray(address=address):
+        with stages.stage("members"):
+            fit_members(prepared, recipes, progress, until_ms=prepared.blocks.select_ms)
+        if experiment.refit:
+            with stages.stage("refit"):
+                refits = refit_recipes(prepared.run, recipes)
+                fit_members(
+                    prepared,
+                    refits,
+                    progress,
+                    until_ms=prepared.blocks.test_ms,
+                    suffix=REFIT,
+                    blocks=(Block.SELECT, Block.TEST),
+                )
     member_ids = [recipe_id(recipe) for recipe in recipes]
     refit_ids = [recipe_id(recipe) + REFIT for recipe in refits]
     return _finish(prepared, member_ids, refit_ids, progress, stages, memory)

@@ -7,7 +7,7 @@ from typing import Any
 
 from penchant.ensembles import figures
 from penchant.platform.intervals import Interval
-from penchant.platform.metrics import LOWER_IS_BETTER
+from penchant.platform.metrics import sign_of
 from penchant.trainers.refit import REFIT
 
 __all__ = ["NEAR_DUPLICATE", "explain"]
@@ -101,7 +101,7 @@ def _outside(
 
 def _standing(metric: str, members: list[Mapping[str, Any]]) -> dict[str, str]:
     """A sentence on each member's own quality, the best on `select` first."""
-    sign = 1 if metric in LOWER_IS_BETTER else -1
+    sign = -sign_of(metric)
     select = {m["id"]: figures.interval(m.get("select"), metric) for m in members}
     known = {name: value.mean for name, value in select.items() if value is not None}
     ranked = sorted(known, key=lambda name: sign * known[name])

@@ -24,29 +24,30 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from penchant.ensembles.average import MeanCombiner
 from penchant.ensembles.checks import check_blocks, check_predictions
 from penchant.ensembles.combination import combine
 from penchant.ensembles.combiner import Combiner, quality
-from penchant.ensembles.combiners import make_combiners
-from penchant.ensembles.compare import MIN_POSITIVES
+from penchant.ensembles.combiners import (
+    MIN_POSITIVES,
+    can_fit_weights,
+    make_combiners,
+    only_mean,
+)
 from penchant.ensembles.comparison import Candidate, Comparison
 from penchant.ensembles.diversity import diversity
 from penchant.ensembles.judge import Judge, Sheet
 from penchant.ensembles.normalize import Normalization
-from penchant.ensembles.predictions import Blend, Predictions, Test
+from penchant.ensembles.predictions import SHORTLIST, Blend, Predictions, Test
 from penchant.ensembles.score_table import BlockLayout, Table, read_score_table
 from penchant.ensembles.unseen import UnseenUsers
 from penchant.platform import config
 from penchant.platform.errors import ConfigError
 from penchant.platform.intervals import Interval
-from penchant.platform.metrics import LOWER_IS_BETTER, check_metric
+from penchant.platform.metrics import check_metric, sign_of
 from penchant.platform.significance import holm
 from penchant.platform.timeline import Block
 
 __all__ = ["ForeignComparison", "ForeignScores", "compare_scores", "read_scores"]
-
-_SHORTLIST = 60  # candidates of each member that combinations are fitted on, as in compare.py
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,12 +160,12 @@ def compare_scores(
     if seen is not None:
         seen = seen[np.isin(asked, test.requests.row)]
     judge = Judge(test.requests, _known(seen, test), metric, bootstrap, settings.seed)
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = sign_of(metric)
     values = {name: quality(part, blend.requests, metric) for name, part in blend.scores.items()}
     best = max(values, key=lambda name: values[name])
     sheets = {name: _sheet(judge, part, seen) for name, part in test.scores.items()}
     how: Normalization = "none" if task == "binary" else settings.normalize
-    short = blend.normalized(how).shortlist(_SHORTLIST)
+    short = blend.normalized(how).shortlist(SHORTLIST)
     chosen = _possible(make_combiners(settings, task, None), short, notes)
     fitted = [combiner.fit(short, metric) for combiner in chosen]
     combined = [_sheet(judge, combine(one, test.scores, test.facts), seen) for one in fitted]
@@ -209,13 +210,12 @@ def _possible(
     combiners: list[Combiner], blend: Predictions[Blend], notes: list[str]
 ) -> list[Combiner]:
     """Combiners that have something to combine, and enough to fit weights on."""
-    label = blend.requests.label
     if len(blend.scores) < 2:
         return []
-    if label is None or min(label.sum(), (1 - label).sum()) >= MIN_POSITIVES:
+    if can_fit_weights(blend):
         return combiners
     notes.append(f"blend: fewer than {MIN_POSITIVES} labels of one kind: no weights are fitted")
-    return [combiner for combiner in combiners if combiner.name == "mean"] or [MeanCombiner()]
+    return only_mean(combiners)
 
 
 def _known(seen: NDArray[np.bool_] | None, test: Predictions[Test]) -> NDArray[np.bool_] | None:

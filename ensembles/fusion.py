@@ -21,11 +21,11 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy import stats
 
 from penchant.ensembles.average import best_members
-from penchant.ensembles.normalize import Normalization
+from penchant.ensembles.even import EvenShares
 from penchant.ensembles.predictions import Blend, Predictions
 from penchant.platform.errors import ConfigError
 
@@ -42,22 +42,8 @@ __all__ = [
 DEPTH = 50
 
 
-class _Fusion(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    normalization: Normalization
-    members: tuple[str, ...] = Field(min_length=1)
+class _Fusion(EvenShares):
     depth: int = Field(ge=1)
-
-    @property
-    def shares(self) -> Mapping[str, float]:
-        """The same for all."""
-        return {name: 1 / len(self.members) for name in self.members}
-
-    @property
-    def needs_facts(self) -> bool:
-        """Never."""
-        return False
 
     def merge(
         self, parts: Mapping[str, NDArray[np.float32]], facts: NDArray[np.float32] | None

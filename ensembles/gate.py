@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.ensembles.combiner import quality, refuse_other_blocks
+from penchant.ensembles.combiner import BOTH_TASKS, quality, refuse_other_blocks
 from penchant.ensembles.facts import FACTS
 from penchant.ensembles.gated import Gated, Split, segment_of
 from penchant.ensembles.greedy import GreedyCombiner
@@ -41,7 +41,7 @@ class GateCombiner:
 
     @property
     def tasks(self) -> frozenset[str]:
-        return frozenset({"next_item", "binary"})
+        return BOTH_TASKS
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Gated:
         refuse_other_blocks(predictions)

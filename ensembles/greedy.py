@@ -18,7 +18,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.ensembles.combiner import quality, refuse_other_blocks
+from penchant.ensembles.combiner import BOTH_TASKS, quality, refuse_other_blocks
 from penchant.ensembles.linear import Linear
 from penchant.ensembles.predictions import Blend, Predictions
 from penchant.ensembles.ranking_search import RankingSearch
@@ -53,7 +53,7 @@ class GreedyCombiner:
 
     @property
     def tasks(self) -> frozenset[str]:
-        return frozenset({"next_item", "binary"})
+        return BOTH_TASKS
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
         refuse_other_blocks(predictions)

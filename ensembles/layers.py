@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from penchant.ensembles.average import MeanCombiner
-from penchant.ensembles.combiner import refuse_other_blocks
+from penchant.ensembles.combiner import BOTH_TASKS, refuse_other_blocks
 from penchant.ensembles.greedy import GreedyCombiner
 from penchant.ensembles.linear import Linear
 from penchant.ensembles.predictions import Blend, Predictions
@@ -40,7 +40,7 @@ class LayersCombiner:
 
     @property
     def tasks(self) -> frozenset[str]:
-        return frozenset({"next_item", "binary"})
+        return BOTH_TASKS
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
         refuse_other_blocks(predictions)

@@ -20,7 +20,10 @@ from penchant.platform.prepared import Prepared
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
 
-__all__ = ["Blend", "Predictions", "Select", "Test", "read_predictions"]
+__all__ = ["SHORTLIST", "Blend", "Predictions", "Select", "Test", "read_predictions"]
+
+#: Candidates of each member that combinations are fitted on; metrics look at the first ten or so.
+SHORTLIST = 60
 
 Select = Literal[Block.SELECT]
 Blend = Literal[Block.BLEND]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from penchant.ensembles.combiner import quality, refuse_other_blocks
+from penchant.ensembles.combiner import BOTH_TASKS, quality, refuse_other_blocks
 from penchant.ensembles.greedy import GreedyCombiner
 from penchant.ensembles.predictions import Blend, Predictions
 from penchant.ensembles.stacked import Candidates, Stacked, candidates, placed
@@ -51,7 +51,7 @@ class StackCombiner:
 
     @property
     def tasks(self) -> frozenset[str]:
-        return frozenset({"next_item", "binary"})
+        return BOTH_TASKS
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Stacked:
         refuse_other_blocks(predictions)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform as system
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ from penchant.platform.cluster import cpu_budget
 from penchant.platform.describe import describe
 from penchant.platform.events import read_log_card
 from penchant.platform.intervals import Interval
-from penchant.platform.metrics import LOWER_IS_BETTER
+from penchant.platform.metrics import sign_of
 from penchant.platform.prepared import Prepared
 from penchant.trainers.member import read_card
 
@@ -95,9 +94,10 @@ def save_artefacts(
     }
     tests = {c.combiner: c.test for c in comparison.candidates}
     tests[SINGLE] = comparison.members[single]
+    shipped = comparison.shipped
     for name, combination in made.items():
         figures: dict[str, Any] = {"test": _json(tests[name])}
-        if assured is not None and combination == comparison.shipped:
+        if assured is not None and combination == shipped:
             figures["calibrator"] = assured.calibrator.model_dump(mode="json")
             figures["sets"] = [{"size": n, "promised": c.promised} for n, c in assured.sets.items()]
         save_ensemble(
@@ -107,7 +107,7 @@ def save_artefacts(
 
 def _ranked(comparison: Comparison) -> list[tuple[str, Mapping[str, Interval]]]:
     """Members as `select` ranks them."""
-    sign = -1 if comparison.metric in LOWER_IS_BETTER else 1
+    sign = sign_of(comparison.metric)
     return sorted(comparison.members.items(), key=lambda pair: -sign * comparison.select[pair[0]])
 
 
@@ -115,7 +115,7 @@ def _member(
     prepared: Prepared, comparison: Comparison, member_id: str, test: Mapping[str, Interval]
 ) -> dict[str, Any]:
     recipe, _ = read_card(prepared.run.member(member_id))
-    facts = json.loads((prepared.run.member(member_id) / "metrics.json").read_text())
+    facts = prepared.run.member_facts(member_id)
     size = getattr(recipe, "size", None)
     return {
         "id": member_id,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import optimize, special
 
 from penchant.ensembles.average import best_members
-from penchant.ensembles.combiner import refuse_other_blocks
+from penchant.ensembles.combiner import BOTH_TASKS, refuse_other_blocks
 from penchant.ensembles.fusion import leaders
 from penchant.ensembles.linear import Linear
 from penchant.ensembles.predictions import Blend, Predictions
@@ -55,7 +55,7 @@ class WeightsCombiner:
 
     @property
     def tasks(self) -> frozenset[str]:
-        return frozenset({"next_item", "binary"})
+        return BOTH_TASKS
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
         refuse_other_blocks(predictions)
@@ -86,7 +86,7 @@ class ListwiseLoss:
     def __init__(
         self, x: NDArray[np.float64], starts: NDArray[np.int64], chosen: NDArray[np.float64]
     ) -> None:
-        self._x, self._starts, self._chosen = x, starts, chosen
+        self._x, self._starts = x, starts
         self._counts = np.diff(np.append(starts, len(x)))
         self._seen = x.T @ chosen / len(starts)
 

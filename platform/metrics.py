@@ -22,6 +22,7 @@ __all__ = [
     "per_request",
     "quick_metric",
     "ranking_metrics",
+    "sign_of",
     "target_ranks",
 ]
 
@@ -29,6 +30,11 @@ LOWER_IS_BETTER = frozenset({"log_loss", "brier"})
 _RANKING = ("ndcg", "recall", "hr", "mrr")
 _BINARY = ("auc", "log_loss", "brier", "accuracy")
 _CHUNK = 256  # requests whose targets are compared with the catalogue at once
+
+
+def sign_of(metric: str) -> int:
+    """1 where larger is better, -1 for the losses: times it, every metric is to be large."""
+    return -1 if metric in LOWER_IS_BETTER else 1
 
 
 def check_metric(metric: str, task: str) -> None:

@@ -167,6 +167,11 @@ class RunDirectory:
         width = lists.type.list_size
         return np.asarray(lists.flatten().to_numpy()).reshape(len(row), width)
 
+    def member_facts(self, member_id: str) -> dict[str, Any]:
+        """What fitting and scoring a member found: times, size, history, cut-off."""
+        facts: dict[str, Any] = json.loads((self.member(member_id) / "metrics.json").read_text())
+        return facts
+
     def has_member(self, member_id: str) -> bool:
         """Whether the member was fitted and its scores on every later block are there."""
         return (self.member(member_id) / "metrics.json").exists()

@@ -7,7 +7,6 @@ and can stop nothing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from penchant.platform.recipes import Recipe, SequenceRecipe, recipe_id
@@ -26,7 +25,7 @@ def refit_recipes(run: RunDirectory, recipes: Sequence[Recipe]) -> list[Recipe]:
 
 def _fixed(run: RunDirectory, recipe: SequenceRecipe) -> SequenceRecipe:
     name = recipe_id(recipe)
-    facts = json.loads((run.member(name) / "metrics.json").read_text())
+    facts = run.member_facts(name)
     losses = [epoch["select_loss"] for epoch in facts["history"]]
     epochs = losses.index(min(losses)) + 1
     return recipe.model_copy(update={"name": name, "epochs": epochs, "patience": epochs})
