@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from penchant.platform.intervals import Interval, Resampler
-
-__all__ = ["auc", "binary_interval", "binary_per_request"]
+__all__ = ["auc", "binary_per_request"]
 
 
 def binary_per_request(
@@ -43,29 +41,3 @@ def auc(
     below = np.cumsum(no) - no
     pairs = yes.sum() * no.sum()
     return float((yes * (below + no / 2)).sum() / pairs) if pairs else float("nan")
-
-
-def binary_interval(
-    metric: str,
-    log_odds: NDArray[np.float32],
-    label: NDArray[np.float32],
-    resampler: Resampler,
-    other: NDArray[np.float32] | None = None,
-) -> Interval:
-    """Mean of a metric with its interval by user, or of its difference to other scores.
-
-    Args:
-        log_odds: shape (R,).
-        other: scores to compare with, paired by request, shape (R,).
-    """
-    if metric != "auc":
-        values = binary_per_request(log_odds, label)[metric]
-        if other is None:
-            return resampler.mean(values)
-        return resampler.difference(values, binary_per_request(other, label)[metric])
-
-    def value(weight: NDArray[np.float64] | None) -> float:
-        own = auc(log_odds, label, weight)
-        return own if other is None else own - auc(other, label, weight)
-
-    return resampler.statistic(value, with_p=other is not None)

@@ -7,7 +7,7 @@ too narrow (Efron and Tibshirani 1993, chapter 8: resample the independent units
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -92,17 +92,6 @@ class Resampler:
     def differences(self, differences: NDArray[np.float64]) -> list[Interval]:
         """Means of F paired differences, shape (R, F), each with its interval and p-value."""
         return self._intervals(differences, with_p=True)
-
-    def statistic(
-        self, value: Callable[[NDArray[np.float64] | None], float], *, with_p: bool
-    ) -> Interval:
-        """A figure that is no mean, with its interval.
-
-        Args:
-            value: the figure, given how often each request counts (None: once).
-        """
-        drawn = [value(counts[self._user].astype(np.float64)) for counts in self._counts]
-        return summary(value(None), np.array(drawn), with_p=with_p)
 
     def _intervals(self, values: NDArray[np.float64], *, with_p: bool) -> list[Interval]:
         counted = ~np.isnan(values)

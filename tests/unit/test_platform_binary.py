@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from penchant.platform.binary import auc, binary_interval, binary_per_request
+from penchant.platform.auc import auc_interval
+from penchant.platform.binary import auc, binary_per_request
 from penchant.platform.intervals import Resampler
 
 
@@ -60,12 +61,22 @@ def test_extreme_log_odds_have_finite_losses_and_raise_no_warning():
     assert found["accuracy"].tolist() == [1, 0, 1, 0]
 
 
+def interval(metric, odds, label, resampler, other=None):
+    """As a comparison judges yes-or-no requests."""
+    if metric == "auc":
+        return auc_interval(odds, label, resampler, other)
+    values = binary_per_request(odds, label)[metric]
+    if other is None:
+        return resampler.mean(values)
+    return resampler.difference(values, binary_per_request(other, label)[metric])
+
+
 @pytest.mark.parametrize("metric", ["auc", "log_loss", "brier", "accuracy"])
 def test_an_interval_holds_the_figure_and_a_difference_its_sign(metric):
     odds, label = drawn(600)
     worse = odds + np.random.default_rng(2).normal(0, 4, len(odds)).astype(np.float32)
     resampler = Resampler(np.arange(len(odds), dtype=np.int32) // 3, 200, seed=0)
-    own = binary_interval(metric, odds, label, resampler)
+    own = interval(metric, odds, label, resampler)
     known = (
         metrics.roc_auc_score(label, odds)
         if metric == "auc"
@@ -73,8 +84,8 @@ def test_an_interval_holds_the_figure_and_a_difference_its_sign(metric):
     )
     assert own.mean == pytest.approx(known)
     assert own.low < known < own.high
-    change = binary_interval(metric, odds, label, resampler, worse)
+    change = interval(metric, odds, label, resampler, worse)
     good = -1 if metric in ("log_loss", "brier") else 1
     assert good * change.mean > 0
     assert change.p < 0.05
-    assert binary_interval(metric, odds, label, resampler, odds).p == 1.0
+    assert interval(metric, odds, label, resampler, odds).p == 1.0

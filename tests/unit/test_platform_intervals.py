@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from penchant.platform.intervals import Interval, Resampler
+from penchant.platform.intervals import Interval, Resampler, summary
 
 NAN = float("nan")
 
@@ -96,7 +96,13 @@ def test_any_figure_can_have_an_interval():
     def mean(weight):
         return float(np.average(values, weights=weight))
 
-    found, known = resampler.statistic(mean, with_p=True), resampler.difference(values, 0 * values)
+    drawn = [
+        mean(counts[resampler.user].astype(np.float64))
+        for batch in resampler.batches()
+        for counts in batch
+    ]
+    found = summary(mean(None), np.array(drawn), with_p=True)
+    known = resampler.difference(values, 0 * values)
     assert (found.mean, found.low, found.high, found.p) == pytest.approx(
         (known.mean, known.low, known.high, known.p), abs=1e-6
     )
