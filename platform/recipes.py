@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from penchant.platform.timeline import Window
+from penchant.platform.recipe_base import RecipeBase
+from penchant.platform.text_recipes import TextRecipe, ZeroShotRecipe
 
 __all__ = [
     "BoostedRecipe",
@@ -19,38 +20,20 @@ __all__ = [
     "Recipe",
     "SequenceRecipe",
     "Size",
+    "TextRecipe",
+    "ZeroShotRecipe",
     "recipe_id",
 ]
 
 
-class _Recipe(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="strings")
-
-    #: Whether the member's counts fade; elsewhere `window.half_life_days` would do nothing.
-    fades: ClassVar[bool] = False
-
-    name: str | None = Field(
-        default=None,
-        pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$",
-        description="The member's id; by default it is derived from the recipe.",
-    )
-    window: Window = Field(default=Window(), description="How much history the member may see.")
-
-    @model_validator(mode="after")
-    def _fades_if_told_to(self) -> Self:
-        if self.window.half_life_days is not None and not self.fades:
-            raise ValueError("window.half_life_days does nothing in this kind of member: remove it")
-        return self
-
-
-class PopularityRecipe(_Recipe):
+class PopularityRecipe(RecipeBase):
     """Items by how often all users chose them, in a window before the cut-off."""
 
     fades: ClassVar[bool] = True
     kind: Literal["popularity"]
 
 
-class PersonalRecipe(_Recipe):
+class PersonalRecipe(RecipeBase):
     """The user's own items by decayed frequency; the population's share breaks ties."""
 
     fades: ClassVar[bool] = True
@@ -63,7 +46,7 @@ class PersonalRecipe(_Recipe):
     )
 
 
-class ItemItemRecipe(_Recipe):
+class ItemItemRecipe(RecipeBase):
     """EASE (Steck 2019): a ridge regression of every item on all others."""
 
     fades: ClassVar[bool] = True
@@ -74,7 +57,7 @@ class ItemItemRecipe(_Recipe):
     )
 
 
-class BoostedRecipe(_Recipe):
+class BoostedRecipe(RecipeBase):
     """Gradient-boosted trees over recency, frequency, interval and item features."""
 
     kind: Literal["boosted"]
@@ -116,7 +99,7 @@ class Size(BaseModel):
         return f"d{self.dim}x{self.layers}"
 
 
-class SequenceRecipe(_Recipe):
+class SequenceRecipe(RecipeBase):
     """A causal temporal transformer over the history, with a copy head."""
 
     kind: Literal["sequence"]
@@ -159,7 +142,13 @@ class SequenceRecipe(_Recipe):
 
 
 Recipe = Annotated[
-    PopularityRecipe | PersonalRecipe | ItemItemRecipe | BoostedRecipe | SequenceRecipe,
+    PopularityRecipe
+    | PersonalRecipe
+    | ItemItemRecipe
+    | BoostedRecipe
+    | SequenceRecipe
+    | TextRecipe
+    | ZeroShotRecipe,
     Field(discriminator="kind"),
 ]
 
@@ -175,4 +164,6 @@ def recipe_id(recipe: Recipe) -> str:
         what = f"-{recipe.size.label}"
         what += "-events" if recipe.tokens == "event" else ""
         what += "" if recipe.text is None else "-text" if not recipe.ids else "-ids-text"
+    if isinstance(recipe, TextRecipe | ZeroShotRecipe):
+        what = f"-{recipe.label}"
     return f"{recipe.kind}-{recipe.window.label}{what}-{digest}"
