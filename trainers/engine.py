@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from penchant.platform.recipes import SequenceRecipe
 from penchant.trainers.network import SequenceNetwork
 
-__all__ = ["learning_rate", "load_checkpoint", "save_checkpoint", "start_engine"]
+__all__ = ["learning_rate", "load_checkpoint", "save_checkpoint", "share_of_rate", "start_engine"]
 
 _WARM_UP = 0.1
 _FLOOR = 0.05
@@ -53,12 +53,17 @@ def start_engine(network: SequenceNetwork, recipe: SequenceRecipe) -> Any:
     return engine
 
 
-def learning_rate(recipe: SequenceRecipe, step: int, total_steps: int) -> float:
+def share_of_rate(step: int, total_steps: int) -> float:
     """Warm-up over a tenth of the steps, then a cosine down to a twentieth."""
     progress = min(step / max(total_steps, 1), 1.0)
     warm = min((step + 1) / max(_WARM_UP * total_steps, 1.0), 1.0)
     fade = _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * progress))
-    return recipe.learning_rate * warm * fade
+    return warm * fade
+
+
+def learning_rate(recipe: SequenceRecipe, step: int, total_steps: int) -> float:
+    """The recipe's rate at a step."""
+    return recipe.learning_rate * share_of_rate(step, total_steps)
 
 
 def save_checkpoint(

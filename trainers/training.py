@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch.distributed
 from penchant.platform.metrics import ranking_metrics, target_ranks
 from penchant.platform.recipes import SequenceRecipe
 from penchant.platform.requests import Requests
+from penchant.trainers.course import Course, Epoch, Group, judged_requests
 from penchant.trainers.engine import learning_rate, load_checkpoint, save_checkpoint, start_engine
 from penchant.trainers.member import Past
 from penchant.trainers.network import SequenceNetwork, basket_loss
@@ -27,52 +27,7 @@ from penchant.trainers.plan import TrainingPlan
 from penchant.trainers.score import seen_items
 from penchant.trainers.sequence import SequenceMember, score_network
 
-__all__ = ["Epoch", "Group", "train_sequence"]
-
-#: Requests of `select` that judge an epoch; the standard error of a loss is then about 1%.
-_JUDGED = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """This worker's place among the workers."""
-
-    rank: int
-    workers: int
-
-    def total(self, values: torch.Tensor) -> torch.Tensor:
-        """Sum over all workers."""
-        if self.workers > 1:
-            torch.distributed.all_reduce(values)
-        return values
-
-
-@dataclass(frozen=True, kw_only=True)
-class Epoch:
-    """What an epoch did, as it stands in history.jsonl."""
-
-    epoch: int
-    epochs: int
-    train_loss: float
-    select_loss: float
-    select_metric: float  # NDCG@10 on the judged requests
-    seconds: float
-    events_per_s: float
-
-
-@dataclass
-class _Course:
-    """Where training stands."""
-
-    next_epoch: int = 0
-    step: int = 0
-    best_loss: float = float("inf")
-    best_epoch: int = -1
-    epochs: list[dict[str, Any]] = field(default_factory=list)
-
-    def is_over(self, recipe: SequenceRecipe) -> bool:
-        stale = self.next_epoch - 1 - self.best_epoch
-        return self.next_epoch >= recipe.epochs or stale >= recipe.patience
+__all__ = ["train_sequence"]
 
 
 def train_sequence(
@@ -97,11 +52,11 @@ def train_sequence(
     torch.manual_seed(recipe.seed)
     plan = TrainingPlan(recipe, past)
     engine = start_engine(SequenceNetwork(recipe, past.log.num_items, text), recipe)
-    course, best = _Course(), dict[str, torch.Tensor]()
+    course, best = Course(), dict[str, torch.Tensor]()
     if resume is not None:
         best, progress = load_checkpoint(engine, resume)
-        course = _Course(**progress["course"])
-    judged = _judged(select)
+        course = Course(**progress["course"])
+    judged = judged_requests(select)
     while not course.is_over(recipe):
         began = time.perf_counter()
         train_loss, events = _train_epoch(engine, recipe, plan, course, group)
@@ -112,6 +67,7 @@ def train_sequence(
             epochs=recipe.epochs,
             train_loss=train_loss,
             select_loss=loss,
+            metric="ndcg@10",
             select_metric=metric,
             seconds=seconds,
             events_per_s=events / seconds,
@@ -133,7 +89,7 @@ def train_sequence(
 
 
 def _train_epoch(
-    engine: Any, recipe: SequenceRecipe, plan: TrainingPlan, course: _Course, group: Group
+    engine: Any, recipe: SequenceRecipe, plan: TrainingPlan, course: Course, group: Group
 ) -> tuple[float, int]:
     """One pass; returns the mean loss over steps and the events read, over all workers."""
     epoch = course.next_epoch
@@ -154,12 +110,6 @@ def _train_epoch(
         course.step += 1
     counted = group.total(torch.tensor([float(events)], dtype=torch.float64))
     return float(group.total(losses).mean()), int(counted.item())
-
-
-def _judged(select: Requests) -> Requests:
-    """An even sample of `select`."""
-    step = max(len(select) // _JUDGED, 1)
-    return select.take(np.arange(0, len(select), step)[:_JUDGED])
 
 
 def _judge(

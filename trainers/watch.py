@@ -14,6 +14,13 @@ from penchant.trainers.ledger import Ledger
 __all__ = ["Watch"]
 
 
+#: What the ledger keeps of a worker's report.
+_TOLD = (
+    *("member", "state", "epoch", "epochs", "train_loss", "select_loss"),
+    *("metric", "select_metric", "seconds"),
+)
+
+
 class Watch:
     """Tells the progress display and the ledger what trials and tasks do."""
 
@@ -24,15 +31,15 @@ class Watch:
     def result(self, result: Mapping[str, Any]) -> None:
         """A worker group reported."""
         self.poll()
-        known = ("member", "state", "epoch", "epochs", "train_loss", "select_loss", "select_metric")
-        event = {name: result[name] for name in (*known, "seconds") if name in result}
+        event = {name: result[name] for name in _TOLD if name in result}
         if "member" not in event:
             return
         self._ledger.append(event)
         if event["state"] == "epoch":
             note = (
                 f"epoch {event['epoch'] + 1}/{event['epochs']}, train {event['train_loss']:.3f}, "
-                f"select {event['select_loss']:.3f}, NDCG@10 {event['select_metric']:.4f}"
+                f"select {event['select_loss']:.3f}, "
+                f"{event['metric'].upper()} {event['select_metric']:.4f}"
             )
             self._progress.step(event["member"], event["epoch"] + 1, note)
         else:

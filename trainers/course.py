@@ -1,0 +1,67 @@
+"""The course of a training: where it stands, what an epoch did, which worker this is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+
+from penchant.platform.recipes import SequenceRecipe, TextRecipe
+from penchant.platform.requests import Requests
+
+__all__ = ["Course", "Epoch", "Group", "judged_requests"]
+
+#: Requests of `select` that judge an epoch; the standard error of a loss is then about 1%.
+_JUDGED = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """This worker's place among the workers."""
+
+    rank: int
+    workers: int
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Sum over all workers."""
+        if self.workers > 1:
+            torch.distributed.all_reduce(values)
+        return values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """What an epoch did, as it stands in history.jsonl."""
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    select_loss: float
+    metric: str  # name of `select_metric`
+    select_metric: float  # on the judged requests
+    seconds: float
+    events_per_s: float
+
+
+@dataclass
+class Course:
+    """Where training stands."""
+
+    next_epoch: int = 0
+    step: int = 0
+    best_loss: float = float("inf")
+    best_epoch: int = -1
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+
+    def is_over(self, recipe: SequenceRecipe | TextRecipe) -> bool:
+        stale = self.next_epoch - 1 - self.best_epoch
+        return self.next_epoch >= recipe.epochs or stale >= recipe.patience
+
+
+def judged_requests(select: Requests, most: int = _JUDGED) -> Requests:
+    """An even sample of `select`."""
+    step = max(len(select) // most, 1)
+    return select.take(np.arange(0, len(select), step)[:most])
