@@ -6,7 +6,7 @@ FLOORS := platform trainers ensembles serve cli
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo groceries movies serve test quick lint types format bench-free clean distclean
+.PHONY: help demo groceries movies likes serve test quick lint types format bench-free clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ groceries: .venv/.ready ## the whole groceries experiment (writes runs/groceries
 
 movies: .venv/.ready ## the whole MovieLens-100K experiment (writes runs/movies)
 	$(BIN)/penchant run examples/movies.yaml --out runs/movies
+
+likes: .venv/.ready ## MovieLens-100K as yes or no, with a language model (writes runs/likes)
+	$(BIN)/penchant run examples/likes.yaml --out runs/likes
 
 serve: .venv/.ready ## serve the ensemble of runs/demo until interrupted
 	$(BIN)/penchant serve run runs/demo

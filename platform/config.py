@@ -200,6 +200,11 @@ class Resources(_Section):
     """What a run may use."""
 
     workers: int = Field(default=1, ge=1, description="Ray Train workers of each trial.")
+    memory: Literal["auto", "zero0", "zero1", "zero2", "zero3", "offload"] = Field(
+        default="auto",
+        description="How a language model is spread over the workers (ZeRO stages); `auto` takes "
+        "the lowest stage that fits their memory.",
+    )
     concurrent_trials: int = Field(default=0, ge=0, description="0: as many as the CPUs carry.")
 
 
@@ -228,7 +233,7 @@ class Experiment(_Section):
             if ranking or self.search is not None:
                 raise ValueError(
                     "sequence and item_item members rank items; `task: binary` takes popularity, "
-                    "personal and boosted members, and no `search`"
+                    "personal, boosted, text and zero_shot members, and no `search`"
                 )
         return self
 

@@ -43,6 +43,12 @@ class Prepared:
         return Catalog.open(self.run.log)
 
     @cached_property
+    def types(self) -> list[str]:
+        """Names of the event types."""
+        names: list[str] = read_log_card(self.run.log)["types"]
+        return names
+
+    @cached_property
     def blocks(self) -> Blocks:
         time = self.experiment.time
         if time.quantiles is not None:

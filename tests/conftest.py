@@ -5,9 +5,16 @@ Fixtures give functions, because test modules cannot import one another.
 
 from __future__ import annotations
 
+import atexit
+import importlib
+import json
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +31,7 @@ from penchant.platform.recipes import (
     Recipe,
     SequenceRecipe,
     Size,
+    TextRecipe,
 )
 from penchant.platform.requests import Requests, all_requests
 from penchant.platform.timeline import DAY_MS, Window
@@ -91,6 +99,61 @@ def draw_rows(shape: str, users: int, groups: int, items: int, seed: int) -> lis
     return rows
 
 
+def texts_of(num_items: int) -> tuple[str, ...]:
+    """A text an item; the last one has none."""
+    kinds = ("red wine", "milk", "brown bread", "white bread and milk")
+    words = [f"{kinds[at % 4]} {_NUMBERS[at % 7]}" for at in range(num_items)]
+    return (*words[:-1], "") if num_items > 1 else tuple(words)
+
+
+_NUMBERS = ("one", "two", "three", "four", "five", "six", "seven")
+_WORDS = [
+    "red",
+    "wine",
+    "milk",
+    "brown",
+    "white",
+    "bread",
+    "and",
+    "d",
+    "w",
+    "mo",
+    "y",
+    "ago",
+    "today",
+    "buy",
+    ";",
+    ".",
+]
+
+
+@cache
+def tiny_encoder() -> Path:
+    """A BERT of two layers and sixteen numbers a token that knows the words of these tests."""
+    import transformers
+
+    directory = Path(tempfile.mkdtemp(prefix="tiny-")) / "bert"
+    atexit.register(shutil.rmtree, directory.parent, ignore_errors=True)
+    digits = [str(number) for number in range(70)]
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS, *_NUMBERS, *digits]
+    torch = importlib.import_module("torch")
+    torch.manual_seed(0)
+    settings = transformers.BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=128,
+        initializer_range=0.3,
+    )
+    transformers.BertModel(settings).save_pretrained(directory)
+    (directory / "vocab.txt").write_text("\n".join(words))
+    card = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+    (directory / "tokenizer_config.json").write_text(json.dumps(card))
+    return directory
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """A log, what is asked on it, and the moment up to which members learn."""
@@ -101,7 +164,13 @@ class World:
 
     @property
     def past(self) -> Past:
-        return Past(log=self.log, spec=self.spec, until_ms=self.until_ms)
+        return Past(
+            log=self.log,
+            spec=self.spec,
+            until_ms=self.until_ms,
+            texts=texts_of(self.log.num_items),
+            types=("buy",),
+        )
 
     def asked(self) -> Requests:
         """The first request of each user after the cut-off."""
@@ -139,10 +208,15 @@ RECIPES: dict[str, Recipe] = {
     "sequence-text": _NETWORK.model_copy(
         update={"ids": False, "text": "none", "copy_half_lives_days": ()}
     ),
+    "text": TextRecipe(kind="text", base="tiny", layers=1),
+    "text-window": TextRecipe(
+        kind="text", base="tiny", window=Window(days=25, events=15), copy_half_lives_days=()
+    ),
 }
 #: Every recipe on every world whose task its kind can answer.
 CASES = [(recipe, world) for recipe in RECIPES for world in _NEXT_ITEM] + [
-    (recipe, "binary") for recipe in ("popularity", "personal", "boosted", "boosted-window")
+    (recipe, "binary")
+    for recipe in ("popularity", "personal", "boosted", "boosted-window", "text", "text-window")
 ]
 
 
@@ -150,6 +224,8 @@ def fit(recipe: Recipe, past: Past) -> Member:
     """A member; a network is not trained, its weights are drawn at random."""
     from penchant.trainers.fit import fit_baseline
 
+    if isinstance(recipe, TextRecipe):
+        return untrained_text(recipe, past)
     if not isinstance(recipe, SequenceRecipe):
         return fit_baseline(recipe, past)
     import torch
@@ -164,6 +240,47 @@ def fit(recipe: Recipe, past: Past) -> Member:
         for parameter in network.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=random) * 0.3)
     return SequenceMember(recipe=recipe, network=network)
+
+
+def untrained_text(recipe: TextRecipe, past: Past) -> Member:
+    """A text member on the tiny encoder, its heads drawn at random."""
+    import torch
+
+    from penchant.platform.language_models import load_tokenizer
+    from penchant.trainers.text_model import TextMember, item_tower
+    from penchant.trainers.text_network import build_network
+    from penchant.trainers.text_words import read_words
+
+    recipe = recipe.model_copy(update={"base": str(tiny_encoder())})
+    past = past if past.texts else replace(past, texts=texts_of(past.log.num_items))
+    network = build_network(recipe, binary=past.spec.task == "binary")
+    random = torch.Generator().manual_seed(recipe.seed)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if not name.startswith("base."):
+                parameter.copy_(torch.randn(parameter.shape, generator=random))
+    words = read_words(recipe, past, network.base.config)
+    return TextMember(
+        recipe=recipe,
+        network=network,
+        writer=words.writer,
+        frame=words.frame,
+        tower=item_tower(network, words.writer, words.frame, words.log_share),
+        tokenizer=load_tokenizer(recipe.base),
+        facts={
+            "task": past.spec.task,
+            "until_ms": past.until_ms,
+            "requests": 1,
+            "select_loss": 1.0,
+            "metric": "auc",
+            "select_metric": 0.5,
+        },
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_base() -> Path:
+    return tiny_encoder()
 
 
 @pytest.fixture(scope="session")

@@ -237,7 +237,7 @@ def test_every_dependency_has_its_reason() -> None:
 def test_every_data_package_is_pinned_with_its_hash() -> None:
     text = (ROOT / "requirements-demo.txt").read_text().replace("\\\n", " ")
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert len(lines) == 3
+    assert len(lines) == 4
     assert all(re.fullmatch(r"\S+==\S+ +--hash=sha256:[0-9a-f]{64}", line) for line in lines)
 
 

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from penchant.platform.language_models import item_vectors
-from penchant.platform.prepared import open_prepared
+from penchant.platform.item_vectors import item_vectors
+from penchant.platform.prepared import Prepared, open_prepared
 from penchant.platform.recipes import (
     BoostedRecipe,
     ItemItemRecipe,
     PersonalRecipe,
     PopularityRecipe,
     Recipe,
+    TextRecipe,
+    ZeroShotRecipe,
     recipe_id,
 )
 from penchant.platform.store import RunDirectory
@@ -27,11 +29,11 @@ from penchant.trainers.personal import PersonalMember, fit_personal
 from penchant.trainers.popularity import PopularityMember, fit_popularity
 from penchant.trainers.score import keep_member
 
-__all__ = ["encode_items", "fit_and_keep", "fit_baseline", "load_member"]
+__all__ = ["encode_items", "fit_and_keep", "fit_baseline", "learned_from", "load_member"]
 
 
 def fit_baseline(recipe: Recipe, past: Past) -> Member:
-    """Fit any member but a sequence model, in this process."""
+    """Fit any member that needs no worker group, in this process."""
     match recipe:
         case PopularityRecipe():
             return fit_popularity(recipe, past)
@@ -41,6 +43,10 @@ def fit_baseline(recipe: Recipe, past: Past) -> Member:
             return fit_item_item(recipe, past)
         case BoostedRecipe():
             return fit_boosted(recipe, past)
+        case ZeroShotRecipe():
+            from penchant.trainers.zero_shot import fit_zero_shot  # brings torch and transformers
+
+            return fit_zero_shot(recipe, past)
     raise TypeError(f"{recipe.kind} members are trained by a worker group, not in one task")
 
 
@@ -56,9 +62,28 @@ def load_member(directory: Path) -> Member:
             return ItemItemMember.load(directory)
         case BoostedRecipe():
             return BoostedMember.load(directory)
-    from penchant.trainers.sequence import SequenceMember  # torch is needed for this kind alone
+        case ZeroShotRecipe():
+            from penchant.trainers.zero_shot import ZeroShotMember
+
+            return ZeroShotMember.load(directory)
+        case TextRecipe():
+            from penchant.trainers.text_model import TextMember
+
+            return TextMember.load(directory)
+    from penchant.trainers.sequence import SequenceMember  # torch is needed for these kinds alone
 
     return SequenceMember.load(directory)
+
+
+def learned_from(prepared: Prepared, until_ms: int) -> Past:
+    """All that members may learn from before a cut-off."""
+    return Past(
+        log=prepared.log,
+        spec=prepared.experiment.requests,
+        until_ms=until_ms,
+        texts=prepared.catalog.item_texts,
+        types=prepared.types,
+    )
 
 
 def fit_and_keep(
@@ -69,7 +94,7 @@ def fit_and_keep(
     checked: Recipe = TypeAdapter[Recipe](Recipe).validate_python(recipe)
     spec = prepared.experiment.requests
     began = time.perf_counter()
-    member = fit_baseline(checked, Past(log=prepared.log, spec=spec, until_ms=until_ms))
+    member = fit_baseline(checked, learned_from(prepared, until_ms))
     seconds = time.perf_counter() - began
     keep_member(
         prepared.run,

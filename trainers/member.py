@@ -9,7 +9,7 @@ the log, so that the log behind a request may be a year of events or the ten eve
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ __all__ = ["MEMBER_VERSION", "Member", "Past", "read_card", "read_tensors", "wri
 
 #: Version of a member's files; another version is refused.
 MEMBER_VERSION = 1
+MODEL_FILE = "model.safetensors"
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -40,6 +41,8 @@ class Past:
     log: EventLog
     spec: config.Requests
     until_ms: int
+    texts: Sequence[str] = ()  # (V,), of the items; only members that read need them
+    types: Sequence[str] = ()  # of events
 
     def rows(self) -> NDArray[np.int64]:
         """Log rows before the cut-off, in the log's order."""
@@ -73,13 +76,17 @@ class Member(Protocol):
 
 
 def write_member(
-    directory: Path, recipe: Recipe, state: Mapping[str, Any], tensors: Arrays
+    directory: Path,
+    recipe: Recipe,
+    state: Mapping[str, Any],
+    tensors: Arrays,
+    file: str = MODEL_FILE,
 ) -> None:
     """Write a member's files: safetensors and JSON, never a pickle."""
     directory.mkdir(parents=True, exist_ok=True)
     save_file(
         {name: np.ascontiguousarray(t) for name, t in tensors.items()},
-        directory / "model.safetensors",
+        directory / file,
     )
     card = {
         "version": MEMBER_VERSION,
@@ -110,7 +117,7 @@ def read_card(directory: Path) -> tuple[Recipe, dict[str, Any]]:
     return recipe, card["state"]
 
 
-def read_tensors(directory: Path) -> dict[str, NDArray[Any]]:
+def read_tensors(directory: Path, file: str = MODEL_FILE) -> dict[str, NDArray[Any]]:
     """The learned numbers of a saved member."""
-    tensors: dict[str, NDArray[Any]] = load_file(directory / "model.safetensors")
+    tensors: dict[str, NDArray[Any]] = load_file(directory / file)
     return tensors

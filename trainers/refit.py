@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from penchant.platform.recipes import Recipe, SequenceRecipe, recipe_id
+from penchant.platform.recipes import Recipe, SequenceRecipe, TextRecipe, recipe_id
 from penchant.platform.store import RunDirectory
 
 __all__ = ["REFIT", "refit_recipes"]
@@ -20,10 +20,10 @@ REFIT = "@refit"
 
 def refit_recipes(run: RunDirectory, recipes: Sequence[Recipe]) -> list[Recipe]:
     """Recipes for the refit, under the ids of the first fit."""
-    return [_fixed(run, r) if isinstance(r, SequenceRecipe) else r for r in recipes]
+    return [_fixed(run, r) if isinstance(r, SequenceRecipe | TextRecipe) else r for r in recipes]
 
 
-def _fixed(run: RunDirectory, recipe: SequenceRecipe) -> SequenceRecipe:
+def _fixed(run: RunDirectory, recipe: SequenceRecipe | TextRecipe) -> SequenceRecipe | TextRecipe:
     name = recipe_id(recipe)
     facts = run.member_facts(name)
     losses = [epoch["select_loss"] for epoch in facts["history"]]

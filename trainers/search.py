@@ -1,7 +1,8 @@
 """The search: every recipe of an experiment, fitted up to a cut-off, its scores in the store.
 
-Baselines are Ray tasks. Sequence members are Ray Tune trials; a trial is one Ray Train run whose
-workers run DeepSpeed, for all sizes of one window. What is in the store already is not done again.
+Baselines are Ray tasks. Sequence and text members are Ray Tune trials; a trial is one Ray Train run
+whose workers run DeepSpeed: for all sizes of one window, or for one language model. What is in the
+store already is not done again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from penchant.platform.config import Experiment
 from penchant.platform.errors import ConfigError, RunError
 from penchant.platform.prepared import JUDGED_BLOCKS, Prepared
 from penchant.platform.progress import Progress
-from penchant.platform.recipes import Recipe, SequenceRecipe, recipe_id
+from penchant.platform.recipes import Recipe, SequenceRecipe, TextRecipe, recipe_id
 from penchant.platform.timeline import Block
 from penchant.trainers.fit import encode_items, fit_and_keep
 from penchant.trainers.ledger import Ledger
@@ -66,26 +67,28 @@ def fit_members(
         RunError: a member failed; the others were finished first.
     """
     missing = [r for r in recipes if not _is_kept(prepared, r, suffix)]
-    steps = {
-        recipe_id(r) + suffix: r.epochs if isinstance(r, SequenceRecipe) else _BASELINE_STEPS
-        for r in missing
-    }
     if not missing:
         progress.say(f"all {len(recipes)} members are in the store already")
         return
-    progress.expect("members", steps)
+    trained = [r for r in missing if isinstance(r, SequenceRecipe | TextRecipe)]
+    steps = {recipe_id(r) + suffix: _BASELINE_STEPS for r in missing}
+    progress.expect("members", steps | {recipe_id(r) + suffix: r.epochs for r in trained})
     job = {
         "run": str(prepared.run.root.resolve()),
         "until_ms": until_ms,
         "suffix": suffix,
         "blocks": [str(block) for block in blocks],
     }
-    tasks = _start_baselines([r for r in missing if not isinstance(r, SequenceRecipe)], job)
+    tasks = _start_baselines([r for r in missing if r not in trained], job)
     sequences = [r for r in missing if isinstance(r, SequenceRecipe)]
     watch = Watch(progress, Ledger(prepared.run.ledger), tasks)
-    sequences = _encode_texts(sequences, job, watch)
-    if sequences:
-        _run_trials(prepared, sequences, job, watch)
+    readers = [r for r in missing if isinstance(r, TextRecipe)]
+    groups: list[Sequence[SequenceRecipe | TextRecipe]] = [
+        *_groups(_encode_texts(sequences, job, watch)),
+        *([reader] for reader in readers),
+    ]
+    if groups:
+        _run_trials(prepared, groups, job, watch)
     watch.wait_for_tasks()
     if watch.failures:
         raise RunError(
@@ -146,8 +149,17 @@ def _groups(recipes: Sequence[SequenceRecipe]) -> list[list[SequenceRecipe]]:
     return sorted(groups.values(), key=cost)
 
 
+def _group_name(recipe: SequenceRecipe | TextRecipe) -> str:
+    if isinstance(recipe, TextRecipe):
+        return recipe_id(recipe)
+    return f"{recipe.window.label}-{recipe.tokens}"
+
+
 def _run_trials(
-    prepared: Prepared, recipes: Sequence[SequenceRecipe], job: Mapping[str, Any], watch: Watch
+    prepared: Prepared,
+    groups: Sequence[Sequence[SequenceRecipe | TextRecipe]],
+    job: Mapping[str, Any],
+    watch: Watch,
 ) -> None:
     """One Tune trial a group of recipes."""
     from ray import tune
@@ -168,14 +180,15 @@ def _run_trials(
     cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
     concurrent = prepared.experiment.resources.concurrent_trials or max(cpus // workers, 1)
     storage = prepared.run.root.resolve() / "search"
-    groups = _groups(recipes)
     tasks = [
         {
             **job,
             # The same group goes on where it was cut off, whatever its number of workers.
-            "name": f"train-{group[0].window.label}-{group[0].tokens}{job['suffix']}",
+            "name": f"train-{_group_name(group[0])}{job['suffix']}",
             "recipes": [r.model_dump(mode="json") for r in group],
             "workers": workers,
+            # a language model is worth all CPUs, a small network one
+            "cpus": max(cpus // workers, 1) if isinstance(group[0], TextRecipe) else 1,
             "storage": str(storage),
         }
         for group in groups

@@ -31,7 +31,9 @@ def run_trial(config: dict[str, Any]) -> None:
         train_group,
         train_loop_config=task,
         torch_config=TorchConfig(backend="gloo"),
-        scaling_config=ScalingConfig(num_workers=task["workers"], resources_per_worker={"CPU": 1}),
+        scaling_config=ScalingConfig(
+            num_workers=task["workers"], resources_per_worker={"CPU": task["cpus"]}
+        ),
         run_config=RunConfig(
             name=task["name"],
             storage_path=task["storage"],

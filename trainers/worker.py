@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,16 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
-from penchant.platform.language_models import item_vectors
+from penchant.platform.item_vectors import item_vectors
 from penchant.platform.prepared import Prepared, open_prepared
-from penchant.platform.recipes import SequenceRecipe, recipe_id
+from penchant.platform.recipes import SequenceRecipe, TextRecipe, recipe_id
+from penchant.platform.requests import Requests
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
-from penchant.trainers.member import Past
+from penchant.trainers.course import Epoch, Group
+from penchant.trainers.fit import learned_from
+from penchant.trainers.member import Member, Past
 from penchant.trainers.score import keep_member
-from penchant.trainers.training import Epoch, Group, train_sequence
 
 __all__ = ["train_group"]
 
@@ -44,7 +46,7 @@ def train_group(task: dict[str, Any]) -> None:
     context = ray.train.get_context()
     group = Group(rank=context.get_world_rank(), workers=context.get_world_size())
     prepared = open_prepared(RunDirectory(Path(task["run"])))
-    recipes = TypeAdapter(list[SequenceRecipe]).validate_python(task["recipes"])
+    recipes = TypeAdapter(list[SequenceRecipe | TextRecipe]).validate_python(task["recipes"])
     todo = [r for r in recipes if not prepared.run.has_member(recipe_id(r) + task["suffix"])]
     with _last_checkpoint(group) as checkpoint:
         begun = None if checkpoint is None else (checkpoint / _RECIPE).read_text()
@@ -53,14 +55,14 @@ def train_group(task: dict[str, Any]) -> None:
 
 
 def _train_one(
-    prepared: Prepared, recipe: SequenceRecipe, task: dict[str, Any], group: Group
+    prepared: Prepared, recipe: SequenceRecipe | TextRecipe, task: dict[str, Any], group: Group
 ) -> None:
     import ray.train
 
     member_id = recipe_id(recipe) + task["suffix"]
     blocks = [Block(name) for name in task["blocks"]]
     spec = prepared.experiment.requests
-    past = Past(log=prepared.log, spec=spec, until_ms=task["until_ms"])
+    past = learned_from(prepared, task["until_ms"])
     began = time.perf_counter()
 
     def report(epoch: Epoch, checkpoint: Path | None) -> None:
@@ -71,12 +73,12 @@ def _train_one(
             kept = ray.train.Checkpoint.from_directory(checkpoint)
         ray.train.report(metrics, checkpoint=kept)
 
-    select, text = prepared.requests[Block.SELECT], _text(prepared, recipe)
+    select = prepared.requests[Block.SELECT]
     with _last_checkpoint(group) as resume:
         if resume is not None and (resume / _RECIPE).read_text() != recipe.model_dump_json():
             resume = None  # another member's, which is finished
-        member, history = train_sequence(recipe, past, select, text, group, report, resume)
-    if group.rank == 0:
+        member, history = _train(prepared, recipe, past, select, group, report, resume)
+    if member is not None and group.rank == 0:
         facts = {
             "train_s": sum(epoch["seconds"] for epoch in history),  # over all lives of the run
             "history": history,
@@ -94,6 +96,27 @@ def _train_one(
             exclude_seen=spec.exclude_seen,
         )
     ray.train.report({"member": member_id, "state": "done", "seconds": time.perf_counter() - began})
+
+
+def _train(
+    prepared: Prepared,
+    recipe: SequenceRecipe | TextRecipe,
+    past: Past,
+    select: Requests,
+    group: Group,
+    report: Callable[[Epoch, Path | None], None],
+    resume: Path | None,
+) -> tuple[Member | None, list[dict[str, Any]]]:
+    """The trained member (on the first worker at least), and the history of its epochs."""
+    if isinstance(recipe, TextRecipe):
+        from penchant.trainers.text_training import train_text  # brings transformers
+
+        dial = prepared.experiment.resources.memory
+        return train_text(recipe, past, select, group, report, resume, dial)
+    from penchant.trainers.training import train_sequence
+
+    text = _text(prepared, recipe)
+    return train_sequence(recipe, past, select, text, group, report, resume)
 
 
 @contextmanager

@@ -30,7 +30,7 @@ def test_a_saved_member_is_safetensors_json_and_text(case, tmp_path):
     member, _ = case
     member.save(tmp_path / "member")
     files = sorted(path for path in tmp_path.rglob("*") if path.is_file())
-    assert {path.suffix for path in files} <= {".json", ".safetensors", ".txt"}
+    assert {path.suffix for path in files} <= {".json", ".md", ".safetensors", ".txt"}
     for path in tmp_path.rglob("*.json"):
         json.loads(path.read_text(), parse_constant=refuse)
 

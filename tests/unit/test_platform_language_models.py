@@ -1,4 +1,4 @@
-"""Where language models come from, and item vectors by hand from a tiny one."""
+"""Where language models come from, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from penchant.platform import language_models
 from penchant.platform.errors import ConfigError
-from penchant.platform.language_models import ALIASES, item_vectors, resolve_model
+from penchant.platform.language_models import ALIASES, load_model, load_tokenizer, resolve_model
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "milk", "bread", "red", "wine"]
 
@@ -66,46 +65,55 @@ def test_an_unknown_model_without_a_network_fails_at_once_and_says_what_there_is
         raise LocalEntryNotFoundError("offline")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
-    with pytest.raises(ConfigError, match=f"base model '{name}' was found neither .*: minilm"):
+    with pytest.raises(
+        ConfigError,
+        match=f"base model '{name}' was found neither as a path .*installed package .*cache.*hub ",
+    ):
         resolve_model(name)
     assert asked == [{"local_files_only": True}, {"etag_timeout": 5}]
 
 
-def test_a_vector_is_the_normalised_mean_of_the_real_tokens(tiny, tmp_path):
+def refused(text, call, *arguments, **settings):
+    with pytest.raises(ConfigError, match=text):
+        call(*arguments, **settings)
+
+
+def test_unsafe_or_unfit_bases_are_refused(tiny, tmp_path):
+    import shutil
+
+    base = Path(shutil.copytree(tiny, tmp_path / "base"))
+    refused("is an encoder", load_model, str(base), head="causal")
+    refused("got 2, but .* has 1 layers", load_model, str(base), layers=2)
+    (base / "vocab.txt").write_text("\n".join([*WORDS, "more"]))
+    refused("vectors of 9 tokens, but its tokenizer gives ids up to 9", load_tokenizer, str(base))
+    (base / "vocab.txt").unlink()
+    refused("has no tokenizer", load_tokenizer, str(base))
+    (base / "model.safetensors").rename(base / "pytorch_model.bin")
+    refused("has as weights: pytorch_model.bin", load_model, str(base))
+    card = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(card | {"auto_map": {"AutoModel": "x.Y"}}))
+    refused("auto_map", load_model, str(base))
+
+
+@pytest.mark.parametrize("kind", ["Bert", "DistilBert", "Roberta", "Llama", "GPT2", "ModernBert"])
+def test_the_lowest_layers_are_kept_and_survive_saving(kind, tmp_path):
     import transformers
 
-    texts = ["milk", "", "red wine bread milk", "wine"]
-    vectors = item_vectors(str(tiny), texts, tmp_path)
-    assert vectors.shape == (4, 8)
-    assert vectors.dtype == np.float32
-    assert not vectors[1].any()  # an item without a text
-    model = transformers.BertModel.from_pretrained(tiny).eval()
-    for text, vector in zip(texts, vectors, strict=True):
-        if text:  # alone, so without padding
-            ids = [WORDS.index(word) for word in ["[CLS]", *text.split(), "[SEP]"]]
-            with torch.inference_mode():
-                states = model(torch.tensor([ids])).last_hidden_state[0].numpy()
-            mean = states.mean(axis=0)
-            np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), atol=1e-5)
-
-
-def test_vectors_are_made_once_for_each_model_and_texts(tiny, tmp_path, monkeypatch):
-    first = item_vectors(str(tiny), ["milk", "wine"], tmp_path)
-    calls = []
-
-    def encode(directory, texts):
-        calls.append(texts)
-        return np.ones((len(texts), 8), dtype=np.float32)
-
-    monkeypatch.setattr(language_models, "_encode", encode)
-    np.testing.assert_array_equal(item_vectors(str(tiny), ["milk", "wine"], tmp_path), first)
-    assert calls == []
-    for texts in (["wine", "milk"], ["milkwine"], ["milk", "wine", ""]):
-        item_vectors(str(tiny), texts, tmp_path)
-    assert calls == [["wine", "milk"], ["milkwine"], ["milk", "wine", ""]]
-    assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
-
-
-def test_very_long_texts_are_cut(tiny, tmp_path):
-    long, cut = (item_vectors(str(tiny), [" ".join(["milk"] * n)], tmp_path) for n in (500, 62))
-    np.testing.assert_allclose(long, cut, atol=1e-6)  # 62 words between two marks are 64 tokens
+    torch.manual_seed(0)
+    small = {"vocab_size": 12, "hidden_size": 8, "num_hidden_layers": 3, "num_attention_heads": 2}
+    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    more = {} if kind == "GPT2" else {"intermediate_size": 16}
+    if kind == "ModernBert":
+        ends |= {"cls_token_id": 1, "sep_token_id": 2}
+    config = getattr(transformers, f"{kind}Config")(**small, **more, **ends)
+    getattr(transformers, f"{kind}Model")(config).save_pretrained(tmp_path / "whole")
+    cut = load_model(str(tmp_path / "whole"), layers=2)
+    cut.save_pretrained(tmp_path / "cut")
+    again = load_model(str(tmp_path / "cut"))
+    assert again.config.num_hidden_layers == 2
+    ids = torch.tensor([[3, 4, 5, 6]])
+    with torch.inference_mode():
+        states = load_model(str(tmp_path / "whole"))(ids, output_hidden_states=True)
+        torch.testing.assert_close(again(ids)[0], cut(ids)[0])
+        if kind in ("Bert", "DistilBert", "Roberta"):  # no norm after the last layer
+            torch.testing.assert_close(cut(ids)[0], states.hidden_states[2])

@@ -1,0 +1,105 @@
+"""`zero_shot` on a tiny random Llama: the cache changes nothing, and alone is as among others."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from penchant.platform.errors import DataError
+from penchant.platform.recipes import ZeroShotRecipe
+from penchant.platform.text_recipes import HistoryText
+from penchant.trainers.fit import fit_baseline, load_member
+from penchant.trainers.zero_shot import begin, continue_, fit_zero_shot
+
+WORDS = [f"w{n}" for n in range(30)] + ["yes", "no", "Answer", "Next", ":", "?"]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    directory = tmp_path_factory.mktemp("models") / "llama"
+    known = {word: at for at, word in enumerate(["<unk>", "<s>", "</s>", *WORDS])}
+    words = Tokenizer(models.WordLevel(known, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    ends = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=words, **ends).save_pretrained(directory)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=len(known),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        initializer_range=0.3,
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
+
+
+def member_of(tiny, world, rerank=0):
+    texts = ["", *(f"w{n} w{n % 7} w3" for n in range(1, world.log.num_items))]
+    history = HistoryText(max_tokens=40)
+    recipe = ZeroShotRecipe(kind="zero_shot", base=str(tiny), history=history, rerank=rerank)
+    return fit_baseline(recipe, replace(world.past, texts=texts))
+
+
+def test_continuing_a_cache_is_a_plain_pass_over_the_whole_text(tiny, world):
+    model = member_of(tiny, world("events")).model
+    prompts = [np.array(ids) for ids in ([5, 6, 7, 8], [9, 10], [4])]
+    tails = [np.array(ids) for ids in ([3, 4, 5], [6], [7, 8])]
+    rows = [1, 0, 1]
+    with torch.inference_mode():
+        found = continue_(model, begin(model, prompts), rows, tails)
+        for place, (row, tail) in enumerate(zip(rows, tails, strict=True)):
+            whole = torch.from_numpy(np.concatenate([prompts[row], tail]))[None]
+            plain = model(whole).logits[0, -len(tail) :].log_softmax(-1)
+            torch.testing.assert_close(found[place, : len(tail)], plain, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("place", "rerank"), [("events", 0), ("events", 4), ("binary", 0)])
+def test_alone_as_among_others_and_after_saving(tiny, world, tmp_path, place, rerank):
+    member, requests = member_of(tiny, world(place), rerank), world(place).asked()
+    together = member.score(world(place).log, requests)
+    assert np.isfinite(together).all()
+    for at in range(0, len(requests), 5):
+        alone = member.score(world(place).log, requests.take(np.array([at])))
+        np.testing.assert_allclose(alone[0], together[at], rtol=0, atol=1e-4)
+    member.save(tmp_path)
+    again = load_member(tmp_path).score(world(place).log, requests)
+    np.testing.assert_array_equal(again, together)
+    if place == "events":
+        assert (together.argmin(1) == 0).all()  # the item without a text
+
+
+def test_the_best_are_ordered_by_the_likelihood_of_their_whole_text(tiny, world):
+    place = world("events")
+    plain, member = member_of(tiny, place), member_of(tiny, place, rerank=4)
+    requests = place.asked().take(np.array([0]))
+    best = set(np.argsort(-plain.score(place.log, requests)[0])[:4])
+    order = np.argsort(-member.score(place.log, requests)[0])[:4]
+    assert set(order) == best
+    prompt = member.prompt.asked(member.writer.write(place.log, requests, member.recipe.window).ids)
+    exact = []
+    for item in order:
+        text = member.writer.items.take(np.array([item])).ids.astype(np.int64)
+        whole = torch.from_numpy(np.concatenate([prompt, text]))
+        log_p = member.model(whole[None]).logits[0].detach().log_softmax(-1)
+        steps = range(len(prompt), len(whole))
+        exact.append(sum(float(log_p[at - 1, whole[at]]) for at in steps))
+    assert exact == sorted(exact, reverse=True)
+
+
+def test_another_base_and_items_without_texts_are_refused(tiny, world, tmp_path, monkeypatch):
+    member_of(tiny, world("events")).save(tmp_path)
+    monkeypatch.setattr("penchant.trainers.zero_shot.weights_digest", lambda name: "0" * 64)
+    with pytest.raises(DataError, match="expected the same ones"):
+        load_member(tmp_path)
+    with pytest.raises(DataError, match="no item has a text"):
+        fit_zero_shot(ZeroShotRecipe(kind="zero_shot"), replace(world("events").past, texts=()))

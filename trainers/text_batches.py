@@ -1,0 +1,96 @@
+"""Token lists as padded tensors, framed as the language model expects them.
+
+Letters: P rows of a batch, L the longest of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from penchant.platform.requests import ranges
+from penchant.platform.text import TokenLists
+
+__all__ = ["Frame", "Padded", "frame_of", "like_lengths", "padded"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """What stands around the tokens of a text: the model's own special tokens."""
+
+    begin: tuple[int, ...]
+    middle: tuple[int, ...]  # between two texts
+    end: tuple[int, ...]
+    pad: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Padded:
+    """Texts side by side, each filled up on the right."""
+
+    ids: Tensor  # (P, L) int64
+    mask: Tensor  # (P, L) int64, 1 at real tokens
+
+
+def frame_of(tokenizer: PreTrainedTokenizerBase) -> Frame:
+    """Encoders know CLS and SEP; decoders close a text with EOS, whose state sums it up."""
+
+    def some(*names: str) -> tuple[int, ...]:
+        found = (getattr(tokenizer, name) for name in names)
+        return next(((int(token),) for token in found if token is not None), ())
+
+    end = some("sep_token_id", "eos_token_id")
+    return Frame(
+        begin=some("cls_token_id", "bos_token_id"),
+        middle=end,
+        end=end,
+        pad=some("pad_token_id", "eos_token_id")[0],
+    )
+
+
+def padded(texts: TokenLists, frame: Frame, before: TokenLists | None = None) -> Padded:
+    """Texts with what the frame puts around them.
+
+    Args:
+        before: texts that come first, one a row; with the frame's middle after each.
+    """
+    parts = [_constant(frame.begin, len(texts))]
+    if before is not None:
+        parts += [before, _constant(frame.middle, len(texts))]
+    parts += [texts, _constant(frame.end, len(texts))]
+    lengths = [np.diff(part.offsets) for part in parts]
+    total = np.sum(lengths, axis=0)
+    longest = int(total.max()) if len(total) else 0
+    ids = np.full((len(texts), longest), frame.pad, dtype=np.int64)
+    at = np.zeros(len(texts), dtype=np.int64)
+    for part, length in zip(parts, lengths, strict=True):
+        row = np.repeat(np.arange(len(texts)), length)
+        ids[row, ranges(at, length)] = part.ids
+        at = at + length
+    mask = (np.arange(longest)[None, :] < total[:, None]).astype(np.int64)
+    return Padded(ids=torch.from_numpy(ids), mask=torch.from_numpy(mask))
+
+
+def like_lengths(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Rows of like length together, so many that padding included they fill `batch_tokens`."""
+    order = np.argsort(lengths, kind="stable")
+    begin = 0
+    while begin < len(order):
+        end = begin + 1
+        while end < len(order) and (end + 1 - begin) * (lengths[order[end]] + 3) <= batch_tokens:
+            end += 1
+        yield order[begin:end]
+        begin = end
+
+
+def _constant(tokens: tuple[int, ...], rows: int) -> TokenLists:
+    return TokenLists(
+        ids=np.tile(np.array(tokens, dtype=np.int32), rows),
+        offsets=np.arange(rows + 1, dtype=np.int64) * len(tokens),
+    )

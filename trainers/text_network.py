@@ -1,0 +1,181 @@
+"""The network of `text`: a language model, and the few numbers that turn its states into scores.
+
+`next_item` has two towers that share the model: a history and an item's text each become a vector,
+so that scores of N items cost one pass of the history. Their cosine is scaled; what the log knows
+of an item joins it: the population's share, and the user's own decayed counts (a copy head, without
+which a net loses to a plain count wherever people repeat). `binary` reads the candidate's text
+and the history together, and answers with a log-odds.
+
+Letters: P requests, Q items of the pool, H width of the model, C half-lives of the copy head.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
+
+from penchant.platform.language_models import load_model
+from penchant.platform.recipes import TextRecipe
+from penchant.trainers.text_batches import Padded
+
+__all__ = ["Asked", "Pool", "TextNetwork", "build_network", "is_encoder"]
+
+_SCALE = 10.0  # of cosines, to begin with
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """P histories, or histories with candidates; and the user's own items."""
+
+    text: Padded
+    own_request: Tensor  # (K,) int64, requests of the (request, item) pairs of the copy head
+    own_place: Tensor  # (K,) int64, place of each pair's item in the pool
+    own_counts: Tensor  # (K, C), log(1 + decayed count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Q items that are scored for each request."""
+
+    text: Padded  # of this worker's part of the pool
+    log_share: Tensor  # (Q,), of the population's events
+
+
+def is_encoder(base: PreTrainedModel) -> bool:
+    """Whether every token sees every other: then the mean of states is the text's vector."""
+    return type(base.config) in MODEL_FOR_MASKED_LM_MAPPING
+
+
+class TextNetwork(nn.Module):
+    """A language model with a head for each task.
+
+    Args:
+        base: the language model, without a head of its own.
+        terms: C, half-lives of the copy head.
+        binary: whether it answers yes or no, or ranks items.
+    """
+
+    def __init__(self, base: PreTrainedModel, *, terms: int, binary: bool) -> None:
+        super().__init__()
+        self.base: Any = base  # adapters may be wrapped around it
+        self.binary, self.mean = binary, is_encoder(base)
+        if binary:
+            self.answer = nn.Linear(base.config.hidden_size, 1)
+            nn.init.zeros_(self.answer.weight)
+            nn.init.zeros_(self.answer.bias)
+            return
+        self.log_scale = nn.Parameter(torch.tensor([_SCALE]).log())
+        self.popularity = nn.Parameter(torch.ones(1))
+        self.copy = nn.Parameter(torch.ones(terms + 1)) if terms else None
+
+    def vectors(self, text: Padded) -> Tensor:
+        """One vector a text, shape (P, H): the mean over real tokens, or the last one's state."""
+        if not len(text.ids):
+            return torch.zeros(0, self.base.config.hidden_size, device=self.base.device)
+        device = self.base.device
+        ids, mask = text.ids.to(device), text.mask.to(device)
+        states = self.base(input_ids=ids, attention_mask=mask).last_hidden_state
+        if self.mean:
+            weight = mask[:, :, None].to(states.dtype)
+            pooled: Tensor = (states * weight).sum(1) / weight.sum(1).clamp(min=1)
+            return pooled
+        last: Tensor = states[torch.arange(len(ids), device=device), mask.sum(1) - 1]
+        return last
+
+    def log_odds(self, text: Padded) -> Tensor:
+        """`binary`: shape (P,)."""
+        answer: Tensor = self.answer(self.vectors(text)).squeeze(1)
+        return answer
+
+    def scores(self, histories: Tensor, items: Tensor, asked: Asked, log_share: Tensor) -> Tensor:
+        """`next_item`: shape (P, Q).
+
+        Args:
+            histories: unit vectors, shape (P, H).
+            items: unit vectors, shape (Q, H).
+            log_share: shape (Q,).
+        """
+        logits = self.log_scale.exp() * (histories @ items.T) + self.popularity * log_share
+        if self.copy is None or not len(asked.own_request):
+            return logits
+        own = self.copy[0] + asked.own_counts @ self.copy[1:]
+        return logits.index_put((asked.own_request, asked.own_place), own, accumulate=True)
+
+    def forward(self, asked: Asked, pool: Pool | None, gather: Gather | None = None) -> Tensor:
+        """Log-odds (P,), or scores of the pool (P, Q); one call a step, as DeepSpeed wants it.
+
+        Args:
+            gather: joins the parts of the pool that the workers encoded.
+        """
+        if pool is None:
+            return self.log_odds(asked.text)
+        histories = functional.normalize(self.vectors(asked.text), dim=1)
+        items = functional.normalize(self.vectors(pool.text), dim=1)
+        if gather is not None:
+            items = gather(items)
+        return self.scores(histories, items, asked, pool.log_share)
+
+
+class Gather:
+    """Rows of all workers in the order of the whole; gradients find their way back."""
+
+    def __init__(self, rank: int, workers: int, rows: int) -> None:
+        self.rank, self.workers, self.rows = rank, workers, rows
+
+    def __call__(self, own: Tensor) -> Tensor:
+        if self.workers == 1:
+            return own
+        whole: Tensor = _GatherRows.apply(own, self.rank, self.workers, self.rows)  # type: ignore[no-untyped-call]  # torch has no types here
+        return whole
+
+
+class _GatherRows(torch.autograd.Function):
+    """Worker r holds rows r, r + workers, ..; a sum over workers joins them, forth and back."""
+
+    @staticmethod
+    def forward(ctx, own, rank, workers, rows):  # type: ignore[no-untyped-def]
+        ctx.rank, ctx.workers = rank, workers
+        whole = own.new_zeros(rows, own.shape[1])
+        whole[rank::workers] = own
+        torch.distributed.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        total = gradient.contiguous().clone()
+        torch.distributed.all_reduce(total)
+        return total[ctx.rank :: ctx.workers], None, None, None
+
+
+def build_network(recipe: TextRecipe, *, binary: bool) -> TextNetwork:
+    """The base of a recipe with fresh heads, and adapters where the recipe has them.
+
+    Raises:
+        ConfigError: the base cannot be found or used.
+    """
+    base: Any = load_model(recipe.base, layers=recipe.layers)
+    if recipe.gradient_checkpointing:
+        base.gradient_checkpointing_enable()
+    pooler = getattr(base, "pooler", None)  # made for another head: it reads nothing here
+    if pooler is not None:
+        pooler.requires_grad_(False)
+    # Dropout inside the model would follow the number of workers; events are dropped instead.
+    for module in base.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    network = TextNetwork(base, terms=len(recipe.copy_half_lives_days), binary=binary)
+    if recipe.lora is not None:
+        from peft import LoraConfig, get_peft_model
+
+        settings = LoraConfig(
+            r=recipe.lora.rank, lora_alpha=recipe.lora.alpha, target_modules="all-linear"
+        )
+        torch.manual_seed(recipe.seed)
+        network.base = get_peft_model(base, settings)
+    return network
