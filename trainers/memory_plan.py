@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
 from penchant.platform.errors import ConfigError
 from penchant.trainers.zero import Sharding
 
@@ -151,7 +149,5 @@ def _too_large(least: Estimate, parameters: int, workers: int, memory_bytes: int
 
 
 def hardware_dtype(gpu: bool) -> Literal["fp32", "bf16"]:
-    """`bf16` on a GPU, or on a CPU with AVX512-bf16 or AMX; other CPUs emulate it slowly."""
-    able = torch.cpu.get_capabilities()
-    fast = gpu or any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
-    return "bf16" if fast else "fp32"
+    """`bf16` on a GPU; CPUs compute in fp32, so that what is learned does not depend on which."""
+    return "bf16" if gpu else "fp32"

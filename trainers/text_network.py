@@ -76,8 +76,6 @@ class TextNetwork(nn.Module):
 
     def vectors(self, text: Padded) -> Tensor:
         """One vector a text, shape (P, H): the mean over real tokens, or the last one's state."""
-        if not len(text.ids):
-            return torch.zeros(0, self.base.config.hidden_size, device=self.base.device)
         device = self.base.device
         ids, mask = text.ids.to(device), text.mask.to(device)
         states = self.base(input_ids=ids, attention_mask=mask).last_hidden_state
@@ -136,13 +134,17 @@ class Gather:
 
 
 class _GatherRows(torch.autograd.Function):
-    """Worker r holds rows r, r + workers, ..; a sum over workers joins them, forth and back."""
+    """Worker r holds rows r, r + workers, ..; a sum over workers joins them, forth and back.
+
+    A worker with no rows of its own brings one that counts nothing, so that it takes part in all
+    that the workers do together.
+    """
 
     @staticmethod
     def forward(ctx, own, rank, workers, rows):  # type: ignore[no-untyped-def]
-        ctx.rank, ctx.workers = rank, workers
+        ctx.rank, ctx.workers, ctx.own = rank, workers, len(own)
         whole = own.new_zeros(rows, own.shape[1])
-        whole[rank::workers] = own
+        whole[rank::workers] = own[: len(whole[rank::workers])]
         torch.distributed.all_reduce(whole)
         return whole
 
@@ -150,7 +152,10 @@ class _GatherRows(torch.autograd.Function):
     def backward(ctx, gradient):  # type: ignore[no-untyped-def]
         total = gradient.contiguous().clone()
         torch.distributed.all_reduce(total)
-        return total[ctx.rank :: ctx.workers], None, None, None
+        mine = total[ctx.rank :: ctx.workers]
+        padded_up = total.new_zeros(ctx.own, total.shape[1])
+        padded_up[: len(mine)] = mine
+        return padded_up, None, None, None
 
 
 def build_network(recipe: TextRecipe, *, binary: bool) -> TextNetwork:

@@ -158,8 +158,9 @@ class TextPlan:
         hidden = seen
         hidden[others[found], at[found]] = True
         hidden_T = torch.from_numpy(hidden) & (wanted == 0)
-        text, pool_text = padded(texts, self.frame), self.writer.items.take(items[rank::workers])
-        framed = padded(pool_text, self.frame)
+        part = items[rank::workers] if rank < len(items) else items[:1]
+        text = padded(texts, self.frame)
+        framed = padded(self.writer.items.take(part), self.frame)
         return TextStep(
             asked=Asked(text=text, own_request=asked[0], own_place=asked[1], own_counts=asked[2]),
             pool=Pool(text=framed, log_share=torch.from_numpy(self.log_share[items])),

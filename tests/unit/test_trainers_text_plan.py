@@ -51,6 +51,14 @@ def test_a_worker_without_requests_takes_part_but_counts_nothing(world, plan_of)
     assert step.weight.tolist() == [0.0]
 
 
+def test_a_worker_without_items_of_the_pool_encodes_one_that_nobody_scores(world, plan_of):
+    plan = plan_of(world("baskets"), batch_requests=2, negatives=0)
+    lists, batches = plan.epoch(0)
+    step = plan.step(lists, batches[0][:1], (0, 0), 99, 100)
+    assert step.items < 99
+    assert len(step.pool.text.ids) == 1
+
+
 def test_every_request_is_learned_once_an_epoch_and_epochs_differ(world, plan_of):
     plan = plan_of(world("baskets"))
     first, again, later = plan.epoch(0), plan.epoch(0), plan.epoch(1)
