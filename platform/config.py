@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from penchant.platform.ensemble_settings import Ensemble
 from penchant.platform.errors import ConfigError
 from penchant.platform.recipes import Recipe, SequenceRecipe, Size
-from penchant.platform.schema import EVENT_COLUMNS, ITEM, TEXT, TIME, USER
+from penchant.platform.schema import EVENT_COLUMNS, ITEM, LABEL, LABEL_TIME, TEXT, TIME, USER
 from penchant.platform.timeline import Window
 from penchant.platform.yaml_tree import apply_override, explain, read_yaml
 
@@ -40,7 +40,9 @@ class Files(_Section):
     )
     columns: dict[str, str] = Field(
         description="Ours to theirs, such as `user: household_id`. Events: user, item, time are "
-        "required; type, value, group are optional. Items: item and text are required."
+        "required; type, value, group are optional, and so are label (0 or 1, empty where nothing "
+        "is asked) and label_time (when a yes became known; empty: at the event), which no member "
+        "reads. Items: item and text are required."
     )
     time_unit: Literal["auto", "s", "ms", "us", "ns"] = Field(
         default="auto",
@@ -53,7 +55,7 @@ class Files(_Section):
 class Data(_Section):
     """Where events and items come from."""
 
-    source: Literal["groceries", "movielens-100k"] | None = Field(
+    source: Literal["groceries", "products", "coupons", "movielens-100k"] | None = Field(
         default=None, description="A named source, read from its installed package."
     )
     events: Files | None = Field(default=None, description="Your own events.")
@@ -62,7 +64,7 @@ class Data(_Section):
     )
     merge: bool = Field(
         default=False,
-        description="Add up the values of rows with equal user, time, group, item and type.",
+        description="Add up the values of rows with equal user, time, group, item, type and label.",
     )
     hash_users_with: str | None = Field(
         default=None,
@@ -85,6 +87,8 @@ class Data(_Section):
     def _columns_are_ours(self) -> Data:
         if self.events is not None:
             _check_columns("events", self.events, (USER, ITEM, TIME), EVENT_COLUMNS)
+            if LABEL_TIME in self.events.columns and LABEL not in self.events.columns:
+                raise ValueError("`events.columns` maps label_time, which needs a `label`")
         if self.items is not None:
             _check_columns("items", self.items, (ITEM, TEXT), (ITEM, TEXT))
             if self.items.time_unit != "auto":
@@ -162,16 +166,18 @@ class Requests(_Section):
         default=False, description="Items the user has had are never asked for."
     )
     positive_above: float | None = Field(
-        default=None, description="`binary`: an event whose value is above this is a yes."
+        default=None,
+        description="`binary`: an event whose value is above this is a yes. Leave it out where the "
+        "events have a `label`: those with one are asked.",
     )
     metric: str = Field(
         default="ndcg@10", description="The target metric of choices and ensembles."
     )
 
     @model_validator(mode="after")
-    def _binary_has_a_threshold(self) -> Requests:
-        if (self.task == "binary") != (self.positive_above is not None):
-            raise ValueError("`positive_above` belongs to `task: binary`, which needs it")
+    def _settings_fit_the_task(self) -> Requests:
+        if self.task != "binary" and self.positive_above is not None:
+            raise ValueError("`positive_above` belongs to `task: binary`")
         if self.task == "binary" and (self.unit == "group" or self.exclude_seen):
             raise ValueError(
                 "`task: binary` asks about single events: `unit: event`, no exclude_seen"
@@ -179,6 +185,16 @@ class Requests(_Section):
         if self.unit == "event" and self.min_items > 1:
             raise ValueError("`min_items` counts the items of a group: it needs `unit: group`")
         return self
+
+    @property
+    def asks_labels(self) -> bool:
+        """Whether the answers are the events' labels, which are no part of any history."""
+        return self.task == "binary" and self.positive_above is None
+
+    @property
+    def blind_to_its_moment(self) -> bool:
+        """Whether a history ends before the first event of the request's own time."""
+        return self.unit == "group" or self.asks_labels
 
 
 class Search(_Section):
@@ -235,6 +251,11 @@ class Experiment(_Section):
                     "sequence and item_item members rank items; `task: binary` takes popularity, "
                     "personal, boosted, text and zero_shot members, and no `search`"
                 )
+        if self.requests.asks_labels and any(r.kind == "personal" for r in self.members):
+            raise ValueError(
+                "personal members count the values of a user's events, and labels are no values: "
+                "give `positive_above`, or use popularity, boosted, text and zero_shot members"
+            )
         return self
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from penchant.platform.errors import DataError
-from penchant.platform.schema import GROUP, ITEM, TEXT, TIME, TYPE, USER, VALUE
+from penchant.platform.schema import GROUP, ITEM, LABEL, LABEL_TIME, TEXT, TIME, TYPE, USER, VALUE
 
 __all__ = ["LOG_VERSION", "Catalog", "EventLog", "read_log_card", "read_user_ids"]
 
@@ -27,6 +27,7 @@ class EventLog:
     """Events of all users. N events, U users, V items.
 
     The rows of user u are `offsets[u]` to `offsets[u + 1]`, in order of (time, input order).
+    Labels are answers, not history: only `requests` reads them, members never do.
     """
 
     item: NDArray[np.int32]  # (N,), in [0, V)
@@ -36,6 +37,8 @@ class EventLog:
     group: NDArray[np.int32] | None  # (N,), never falls; None where every event stands alone
     offsets: NDArray[np.int64]  # (U + 1,)
     num_items: int
+    label: NDArray[np.float32] | None = None  # (N,), 0 or 1, NaN where nothing is asked
+    label_ms: NDArray[np.int64] | None = None  # (N,), when a yes became known; None: at the event
 
     @property
     def num_events(self) -> int:
@@ -79,6 +82,8 @@ class EventLog:
             group=joined.get(GROUP),
             offsets=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
             num_items=int(card["items"]),
+            label=joined.get(LABEL),
+            label_ms=joined.get(LABEL_TIME),
         )
 
 

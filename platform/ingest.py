@@ -22,9 +22,10 @@ from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.events import read_log_card
 from penchant.platform.log_writer import LogWriter
 from penchant.platform.quarantine import Quarantine, Rules, sort_out
+from penchant.platform.raw_source import Source
 from penchant.platform.schema import ITEM, TEXT, TYPE
 from penchant.platform.shards import Spill, build_shard
-from penchant.platform.sources import Source, read_items, resolve
+from penchant.platform.sources import read_items, resolve
 from penchant.platform.swap import swap_in, workspace
 from penchant.platform.table_files import count_rows, read_batches
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from penchant.platform.config import Files
 from penchant.platform.errors import ConfigError, DataError
-from penchant.platform.schema import ITEM, TEXT, TIME, VALUE
+from penchant.platform.schema import ITEM, LABEL, LABEL_TIME, TEXT, TIME, VALUE
 from penchant.platform.table_files import TableFile, find_files, is_csv, scan_file
 
 __all__ = ["joined_text", "own_events", "own_items"]
@@ -66,26 +66,29 @@ def _require(frame: pl.LazyFrame, names: Sequence[str], path: Path, place: str) 
 
 def _check_types(schema: pl.Schema, path: Path, files: Files) -> None:
     for name, dtype in schema.items():
-        known = {
-            TIME: dtype.is_numeric() or dtype == pl.String or dtype in (pl.Date, pl.Datetime),
-            VALUE: dtype.is_numeric() or dtype in (pl.String, pl.Boolean),
-        }.get(name, _is_id(dtype))
+        known, wanted = _is_id(dtype), "integers or texts"
+        if name in (TIME, LABEL_TIME):
+            known = dtype.is_numeric() or dtype == pl.String or dtype in (pl.Date, pl.Datetime)
+            wanted = "a time, a number or a text"
+        elif name in (VALUE, LABEL):
+            known = dtype.is_numeric() or dtype in (pl.String, pl.Boolean)
+            wanted = "a number or a text"
         if not known:
-            wanted = {TIME: "a time, a number or a text", VALUE: "a number or a text"}
             raise DataError(
                 f"{path}: column {files.columns[name]!r} ({name}) has the type {dtype}, expected "
-                f"{wanted.get(name, 'integers or texts')}. Cast the column before."
+                f"{wanted}. Cast the column before."
             )
-    time = schema[TIME]
-    if time.is_numeric() and files.time_unit == "auto":
-        raise ConfigError(
-            f"{path}: column {files.columns[TIME]!r} holds numbers ({time}), expected their unit. "
-            "Set data.events.time_unit to s, ms, us or ns."
-        )
-    if time.is_temporal() and files.time_unit != "auto":
+    times = {name: schema[name] for name in (TIME, LABEL_TIME) if name in schema}
+    for name, dtype in times.items():
+        if dtype.is_numeric() and files.time_unit == "auto":
+            raise ConfigError(
+                f"{path}: column {files.columns[name]!r} holds numbers ({dtype}), expected their "
+                "unit. Set data.events.time_unit to s, ms, us or ns."
+            )
+    if all(dtype.is_temporal() for dtype in times.values()) and files.time_unit != "auto":
         raise ConfigError(
             f"data.events.time_unit is {files.time_unit!r}, but column {files.columns[TIME]!r} of "
-            f"{path} already holds times ({time}). Remove time_unit."
+            f"{path} already holds times ({schema[TIME]}). Remove time_unit."
         )
 
 

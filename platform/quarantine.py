@@ -12,7 +12,17 @@ from typing import Self
 import polars as pl
 import pyarrow.parquet as pq
 
-from penchant.platform.schema import EVENT_COLUMNS, GROUP, ITEM, TIME, TYPE, USER, VALUE
+from penchant.platform.schema import (
+    EVENT_COLUMNS,
+    GROUP,
+    ITEM,
+    LABEL,
+    LABEL_TIME,
+    TIME,
+    TYPE,
+    USER,
+    VALUE,
+)
 from penchant.platform.times import FIRST_MS, LAST_MS, to_milliseconds
 
 __all__ = ["Quarantine", "Rules", "sort_out"]
@@ -23,6 +33,8 @@ _SCHEMA = {
     "reason": pl.String(),
     **dict.fromkeys(EVENT_COLUMNS, pl.String()),  # as they came, null where not mapped
 }
+
+_OUT_OF_RANGE = "out of range (before 1900 or after 2200)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +54,18 @@ def sort_out(batch: pl.DataFrame, rules: Rules) -> tuple[pl.DataFrame, pl.DataFr
         rules: of the source.
 
     Returns:
-        Events: ids as integers or text, `time` in ms since 1970, `value` as float32. Refused: the
-        batch's columns as text, `row`, and `reason`, the first that applied.
+        Events: ids as integers or text, times in ms since 1970, `value` and `label` as float32.
+        Refused: the batch's columns as text, `row`, and `reason`, the first that applied.
     """
     given = [name for name in EVENT_COLUMNS if name in batch.columns]
     read = batch.select(
         *(_identifier(name, rules) for name in given if name in (USER, ITEM, TYPE, GROUP)),
-        to_milliseconds(batch[TIME], rules.time_unit).alias(TIME),
-        *(_number(batch.schema[name]) for name in given if name == VALUE),
+        *(
+            to_milliseconds(batch[name], rules.time_unit).alias(name)
+            for name in given
+            if name in (TIME, LABEL_TIME)
+        ),
+        *(_number(name, batch.schema[name]) for name in given if name in (VALUE, LABEL)),
     ).select(given)
     reason = _reason(read, batch, rules)
     refused = reason.is_not_null()
@@ -66,12 +82,12 @@ def _identifier(name: str, rules: Rules) -> pl.Expr:
     return pl.when(text.str.strip_chars() != "").then(text).alias(name)
 
 
-def _number(dtype: pl.DataType) -> pl.Expr:
-    raw = pl.col(VALUE)
+def _number(name: str, dtype: pl.DataType) -> pl.Expr:
+    raw = pl.col(name)
     if dtype == pl.String:
         raw = raw.str.strip_chars()
     number = raw.cast(pl.Float32, strict=False)
-    return pl.when(number.is_finite()).then(number).alias(VALUE)
+    return pl.when(number.is_finite()).then(number).alias(name)
 
 
 def _reason(read: pl.DataFrame, batch: pl.DataFrame, rules: Rules) -> pl.Series:
@@ -82,13 +98,21 @@ def _reason(read: pl.DataFrame, batch: pl.DataFrame, rules: Rules) -> pl.Series:
         (read[ITEM].is_null(), rules.item_missing),
         (_missing(batch[TIME]), "time missing"),
         (time.is_null(), "time cannot be read"),
-        (~time.is_between(FIRST_MS, LAST_MS), "time out of range (before 1900 or after 2200)"),
+        (~time.is_between(FIRST_MS, LAST_MS), f"time {_OUT_OF_RANGE}"),
     ]
     if TYPE in read.columns:
         reasons.append((read[TYPE].is_null(), "type missing"))
     if VALUE in read.columns:
         reasons.append((_missing(batch[VALUE]), "value missing"))
         reasons.append((read[VALUE].is_null(), "value not a number"))
+    if LABEL in read.columns:
+        odd = ~read[LABEL].is_in([0.0, 1.0]).fill_null(False)
+        reasons.append((odd & ~_missing(batch[LABEL]), "label neither 0 nor 1"))
+    if LABEL_TIME in read.columns:
+        known = read[LABEL_TIME]
+        unread = known.is_null() & ~_missing(batch[LABEL_TIME])
+        reasons.append((unread, "label_time cannot be read"))
+        reasons.append((~known.is_between(FIRST_MS, LAST_MS), f"label_time {_OUT_OF_RANGE}"))
     found = pl.lit(None, pl.String)
     for mask, text in reversed(reasons):
         if mask.any():

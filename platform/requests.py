@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from penchant.platform import config
 from penchant.platform.errors import DataError
 from penchant.platform.events import EventLog
+from penchant.platform.labels import check_answers, labelled_rows, refuse_one_answer
 from penchant.platform.timeline import Block, Blocks, first_at_or_after
 
 __all__ = ["Requests", "all_requests", "block_requests", "latest_requests", "read_requests"]
@@ -26,7 +27,8 @@ class Requests:
     """R requests in the log's order, with P targets in all.
 
     `next_item`: the candidates are the whole catalogue and the targets are the items that were
-    chosen. `binary`: one candidate a request, with a label of 0 or 1, and no targets.
+    chosen. `binary`: one candidate a request, with a label of 0 or 1, and no targets. The label is
+    that of the event's value, or the event's own `label`.
     """
 
     row: NDArray[np.int64]  # (R,), first log row of the answer: the request's id
@@ -107,9 +109,21 @@ def read_requests(path: Path) -> Requests:
 def all_requests(log: EventLog, spec: config.Requests, start_ms: int, end_ms: int) -> Requests:
     """Every request whose time lies in `[start_ms, end_ms)`; its answer ends where the span ends.
 
-    The history of a group ends before the first event of equal time; that of an event ends at the
-    event, because rows of equal time are ordered by their place in the input.
+    The history of a group, or of an event with a label, ends before the first event of equal time;
+    that of another event ends at the event, because rows of equal time are ordered by their place
+    in the input. A yes that became known at `end_ms` or later counts as a no: whoever learns at
+    `end_ms` does not know better.
+
+    Raises:
+        ConfigError: a `binary` task has neither a threshold nor labels, or both.
     """
+    if spec.task == "binary":
+        check_answers(log, spec)
+    if spec.asks_labels:
+        begin, yes = labelled_rows(log, start_ms, end_ms)
+        user, time_ms = log.user[begin], log.time_ms[begin]
+        end = first_at_or_after(log.time_ms, log.offsets[user], begin, time_ms)
+        return _one_candidate(log, begin, user, time_ms, end, yes)
     starts = log.group_starts if spec.unit == "group" else np.arange(log.num_events + 1)
     time_ms = log.time_ms[starts[:-1]]
     inside = np.flatnonzero((time_ms >= start_ms) & (time_ms < end_ms))
@@ -121,8 +135,9 @@ def all_requests(log: EventLog, spec: config.Requests, start_ms: int, end_ms: in
     end = begin.copy()
     if spec.unit == "group":
         end = first_at_or_after(log.time_ms, log.offsets[user], begin, time_ms)
-    if spec.task == "binary":
-        return _binary(log, spec, begin, user, time_ms, end)
+    if spec.positive_above is not None:
+        yes = log.value[begin] > np.float32(spec.positive_above)
+        return _one_candidate(log, begin, user, time_ms, end, yes)
     return _next_item(log, spec, begin, after, user, time_ms, end)
 
 
@@ -130,20 +145,23 @@ def block_requests(log: EventLog, spec: config.Requests, blocks: Blocks, block: 
     """The requests of a block, sampled down to `per_block` with the seed.
 
     Raises:
-        DataError: the block holds no request.
+        ConfigError: as `all_requests`.
+        DataError: the block holds no request, or all of its labels are the same.
     """
     start_ms, end_ms = blocks.span_ms(block)
     found = all_requests(log, spec, start_ms, end_ms)
-    if not len(found):
+    place = f"block {block} ({blocks.to_json()[block]} on)"
+    if not len(found) and not spec.asks_labels:
         raise DataError(
-            f"block {block} ({blocks.to_json()[block]} on) holds no request: expected at least one "
-            f"{spec.unit} of {spec.min_items} item(s) or more there. Move the blocks, or lower "
-            "requests.min_items."
+            f"{place} holds no request: expected at least one {spec.unit} of {spec.min_items} "
+            "item(s) or more there. Move the blocks, or lower requests.min_items."
         )
-    if len(found) <= spec.per_block:
-        return found
-    random = np.random.default_rng([spec.seed, list(Block).index(block)])
-    return found.take(np.sort(random.choice(len(found), spec.per_block, replace=False)))
+    if len(found) > spec.per_block:
+        random = np.random.default_rng([spec.seed, list(Block).index(block)])
+        found = found.take(np.sort(random.choice(len(found), spec.per_block, replace=False)))
+    if spec.asks_labels and found.label is not None:
+        refuse_one_answer(found.label, place)
+    return found
 
 
 def latest_requests(
@@ -193,15 +211,14 @@ def _next_item(
     )
 
 
-def _binary(
+def _one_candidate(
     log: EventLog,
-    spec: config.Requests,
     begin: NDArray[np.int64],
     user: NDArray[np.int32],
     time_ms: NDArray[np.int64],
     end: NDArray[np.int64],
+    yes: NDArray[np.bool_],
 ) -> Requests:
-    threshold = np.float32(0.5 if spec.positive_above is None else spec.positive_above)
     return Requests(
         row=begin,
         user=user,
@@ -211,7 +228,7 @@ def _binary(
         target=np.zeros(0, dtype=np.int32),
         target_seen=np.zeros(0, dtype=np.bool_),
         candidate=log.item[begin],
-        label=(log.value[begin] > threshold).astype(np.float32),
+        label=yes.astype(np.float32),
     )
 
 

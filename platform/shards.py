@@ -15,7 +15,17 @@ from typing import Self
 import polars as pl
 import pyarrow as pa
 
-from penchant.platform.schema import GROUP, ITEM, LOG_SCHEMA, TIME, TYPE, USER, VALUE
+from penchant.platform.schema import (
+    GROUP,
+    ITEM,
+    LABEL,
+    LABEL_TIME,
+    LOG_SCHEMA,
+    TIME,
+    TYPE,
+    USER,
+    VALUE,
+)
 
 __all__ = ["Shard", "Spill", "build_shard", "write_arrow"]
 
@@ -82,7 +92,7 @@ class Spill:
 class Shard:
     """A part in the log's order and types."""
 
-    events: pl.DataFrame  # columns of LOG_SCHEMA, `group` only where events have one
+    events: pl.DataFrame  # columns of LOG_SCHEMA; `group` and labels only where events have them
     users: pl.DataFrame  # user (text), events (how many), in the order of the events
     num_groups: int
     merged: int  # rows that were added to an earlier one
@@ -107,7 +117,7 @@ def build_shard(
         path: a part of a Spill.
         items: `item` as in the part, `code` dense.
         types: an event's type is its place in here.
-        merge: add up the values of rows with equal user, time, group, item and type.
+        merge: add up the values of rows with equal user, time, group, item, type and label.
         name_users: ids of users, as text, to what is written.
         first_group: the number of the shard's first group.
     """
@@ -191,13 +201,20 @@ def _number_groups(events: pl.DataFrame, first_group: int) -> pl.DataFrame:
 
 
 def _as_log(events: pl.DataFrame, types: list[str]) -> pl.DataFrame:
-    """Columns of LOG_SCHEMA; an event without a type or a value has type 0 and value 1."""
+    """Columns of LOG_SCHEMA; an event without a type or a value has type 0 and value 1.
+
+    No column has nulls, so that it maps as it lies: a label is NaN, its time is the event's.
+    """
     if TYPE in events.columns:
         events = events.with_columns(pl.col(TYPE).replace_strict(types, list(range(len(types)))))
     absent = {TYPE: pl.lit(0), VALUE: pl.lit(1.0)}
     filled = events.with_columns(
         value.alias(name) for name, value in absent.items() if name not in events.columns
     )
+    if LABEL in filled.columns:
+        filled = filled.with_columns(pl.col(LABEL).fill_null(float("nan")))
+    if LABEL_TIME in filled.columns:
+        filled = filled.with_columns(pl.col(LABEL_TIME).fill_null(pl.col(TIME)))
     columns = [name for name in LOG_SCHEMA if name in filled.columns]
     return filled.select(pl.col(name).cast(LOG_SCHEMA[name]) for name in columns)
 

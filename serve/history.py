@@ -120,7 +120,7 @@ class Reader:
         """Places of the events in the log's order."""
         # The history of a group ends before its moment; that of a single event may hold others of
         # the same moment, which came in before it.
-        last_ms = asked_ms - 1 if self.requests.unit == "group" else asked_ms
+        last_ms = asked_ms - 1 if self.requests.blind_to_its_moment else asked_ms
         first: dict[tuple[int, str | int], int] = {}
         keys = []
         for at, event in enumerate(history):

@@ -20,6 +20,7 @@ from penchant.platform.requests import Requests, latest_requests
 from penchant.trainers.features import Pairs, pair_features
 from penchant.trainers.item_facts import item_facts
 from penchant.trainers.member import Past, read_card, read_tensors, write_member
+from penchant.trainers.type_features import type_features
 
 __all__ = ["BoostedMember", "fit_boosted"]
 
@@ -35,6 +36,7 @@ class _Lens:
     facts: NDArray[np.float32]  # (V, facts)
     popular: NDArray[np.int32]  # (C,)
     positive_above: float | None  # `binary` only
+    types: int = 0  # of events that are told apart, where labels are asked about
 
     def rows(self, log: EventLog, requests: Requests) -> tuple[Pairs, NDArray[np.float32]]:
         """The pairs that the trees rank, and their features, shape (pairs, features)."""
@@ -42,6 +44,9 @@ class _Lens:
         columns = [features, self.facts[pairs.item]]
         if self.positive_above is not None:
             columns.append(self._own_log_odds(log, requests)[pairs.request])
+        if self.types:
+            own = type_features(log, requests, self.recipe.window, self.types)
+            columns.append(own[pairs.request])
         return pairs, np.concatenate(columns, axis=1)
 
     def _own_log_odds(self, log: EventLog, requests: Requests) -> NDArray[np.float32]:
@@ -98,6 +103,7 @@ class BoostedMember:
         self.trees.save_model(str(directory / _TREES_FILE))
         state = {
             "positive_above": self.lens.positive_above,
+            "types": self.lens.types,
             "num_parameters": self.num_parameters,
         }
         tensors = {"facts": self.lens.facts, "popular": self.lens.popular}
@@ -109,7 +115,10 @@ class BoostedMember:
         if not isinstance(recipe, BoostedRecipe):
             raise TypeError(f"{directory} holds a {recipe.kind} member, expected boosted")
         lens = _Lens(
-            recipe=recipe, positive_above=state["positive_above"], **read_tensors(directory)
+            recipe=recipe,
+            positive_above=state["positive_above"],
+            types=state.get("types", 0),  # members of before had none
+            **read_tensors(directory),
         )
         trees = lightgbm.Booster(model_file=str(directory / _TREES_FILE))
         return cls(lens=lens, trees=trees, num_parameters=state["num_parameters"])
@@ -134,6 +143,7 @@ def fit_boosted(recipe: BoostedRecipe, past: Past) -> BoostedMember:
         facts=facts,
         popular=popular.astype(np.int32),
         positive_above=past.spec.positive_above,
+        types=len(past.types) if past.spec.asks_labels else 0,
     )
     random = np.random.default_rng(recipe.seed)
     features, answers = [], []

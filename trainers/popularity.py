@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from penchant.platform.events import EventLog
 from penchant.platform.recipes import PopularityRecipe
-from penchant.platform.requests import Requests
+from penchant.platform.requests import Requests, all_requests
 from penchant.platform.timeline import DAY_MS, Window
 from penchant.trainers.member import Past, read_card, read_tensors, write_member
 
@@ -51,8 +51,16 @@ def item_shares(past: Past, window: Window) -> NDArray[np.float32]:
 def item_log_odds(past: Past, window: Window) -> NDArray[np.float32]:
     """Smoothed log-odds of a yes for each item, shape (V,); `binary` tasks."""
     rows, weights = event_weights(past, window)
+    if past.spec.asks_labels:  # what is known of them before the cut-off, and of nothing else
+        asked = all_requests(past.log, past.spec, np.iinfo(np.int64).min, past.until_ms)
+        label = np.full(past.log.num_events, np.nan, dtype=np.float32)
+        label[asked.row] = asked.label
+        known = ~np.isnan(label[rows])
+        rows, weights = rows[known], weights[known]
+        yes = label[rows] > 0.5
+    else:
+        yes = past.log.value[rows] > np.float32(past.spec.positive_above or 0.0)
     item = past.log.item[rows]
-    yes = past.log.value[rows] > np.float32(past.spec.positive_above or 0.0)
     total = np.bincount(item, weights=weights, minlength=past.log.num_items)
     chosen = np.bincount(item, weights=weights * yes, minlength=past.log.num_items)
     overall = (chosen.sum() + 1) / (total.sum() + 2)

@@ -110,7 +110,7 @@ REFUSED = {
     "name=My run": r"name: String should match pattern .* \(got \"My run\"\)",
     OWN: "data: name either a `source` or your own `events`, not both and not neither",
     "data={}": "data: name either a `source` or your own `events`, not both and not neither",
-    "data.source=movielens": r"data\.source: Input should be 'groceries' or 'movielens-100k'",
+    "data.source=movielens": r"data\.source: Input should be 'groceries', .* or 'movielens-100k'",
     "data.items={paths: [i.csv], columns: {item: i, text: t}}": "brings its own texts: remove `it",
     "data={events: {paths: [a.csv], columns: {user: u, who: w}}}": (
         r"data: `events\.columns` .*missing: item, time, unknown: who"
@@ -126,9 +126,12 @@ REFUSED = {
         r"time\.quantiles\.test: Input should be less than or equal to 1 \(got 1\.5\)"
     ),
     "time={quantiles: {select: -0.9, blend: 0.8, test: 0.9}}": r"select: .*greater than 0",
-    "requests.positive_above=3": "`positive_above` belongs to `task: binary`, which needs it",
-    "requests={task: binary}": "`positive_above` belongs to `task: binary`, which needs it",
+    "data={events: {paths: [a], columns: {user: u, item: i, time: t, label_time: l}}}": (
+        r"data: `events\.columns` maps label_time, which needs a `label`"
+    ),
+    "requests.positive_above=3": "`positive_above` belongs to `task: binary`",
     "requests={task: binary, positive_above: 3, unit: group}": "asks about single events",
+    "requests={task: binary, unit: group}": "asks about single events",
     "requests={min_items: 2}": "`min_items` counts the items of a group: it needs `unit: group`",
 }
 
@@ -191,3 +194,14 @@ def test_an_override_that_leads_nowhere_is_refused(override, message, load):
 def test_a_missing_file_is_named(name, tmp_path):
     with pytest.raises(ConfigError, match="does not exist: expected an experiment file, such as"):
         load_experiment(tmp_path / name)
+
+
+def test_personal_members_are_refused_where_labels_are_asked(tmp_path):
+    path = tmp_path / "e.yaml"
+    path.write_text(
+        "name: e\ndata: {source: coupons}\n"
+        "time: {quantiles: {select: 0.7, blend: 0.8, test: 0.9}}\n"
+        "requests: {task: binary, metric: auc}\nmembers: [{kind: personal}]\n"
+    )
+    with pytest.raises(ConfigError, match="labels are no values"):
+        load_experiment(path)

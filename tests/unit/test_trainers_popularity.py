@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -68,3 +70,19 @@ def test_a_threshold_of_zero_or_below_is_taken_as_it_is(make_log):
         rate = (yes + 10 * (yes + 1) / 5) / 13
         found = item_log_odds(Past(log=log, spec=spec, until_ms=9), Window())
         np.testing.assert_allclose(found, [np.log(rate / (1 - rate))], rtol=1e-5)
+
+
+def test_labels_are_learned_as_far_as_they_were_known_and_values_are_not(make_log):
+    """Item 0: a yes known before the cut-off. Item 1: one known after it. Item 2: not asked."""
+    log = make_log([(0, 10, 0), (0, 20, 1), (0, 30, 2), (1, 10, 0), (1, 20, 1)], 3)
+    log = dataclasses.replace(
+        log,
+        label=np.array([1, 1, np.nan, 1, 1], dtype=np.float32),
+        label_ms=np.array([15, 200, 30, 15, 200], dtype=np.int64),
+    )
+    spec = Spec(task="binary", metric="auc")
+    past = Past(log=log, spec=spec, until_ms=100)
+    score = fit_popularity(PopularityRecipe(kind="popularity"), past).item_score
+    overall = (2 + 1) / (4 + 2)  # two of four labels are a known yes
+    rates = [(2 + 10 * overall) / 12, (0 + 10 * overall) / 12, overall]
+    np.testing.assert_allclose(score, [np.log(r / (1 - r)) for r in rates], atol=1e-6)
