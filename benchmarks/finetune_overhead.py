@@ -92,7 +92,7 @@ class PlainLoop:
         self.model.train()
         for at, chosen in enumerate(batches):
             step = self.plan.step(lists, chosen, (epoch, at), 0, 1)
-            text = self._filled(step.asked.text) if filled_up else step.asked.text
+            text = self._filled(step.text) if filled_up else step.text
             states = self.model(input_ids=text.ids, attention_mask=text.mask).last_hidden_state
             weight = text.mask[:, :, None].float()
             pooled = (states * weight).sum(1) / weight.sum(1)

@@ -21,7 +21,15 @@ from penchant.platform.errors import ConfigError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-__all__ = ["ALIASES", "Head", "load_model", "load_tokenizer", "resolve_model", "weights_digest"]
+__all__ = [
+    "ALIASES",
+    "Head",
+    "is_encoder",
+    "load_model",
+    "load_tokenizer",
+    "resolve_model",
+    "weights_digest",
+]
 
 Head = Literal["none", "causal", "masked"]
 
@@ -173,13 +181,17 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_head(name: str, config: Any, head: Head) -> None:
-    from transformers.models.auto.modeling_auto import (
-        MODEL_FOR_CAUSAL_LM_MAPPING,
-        MODEL_FOR_MASKED_LM_MAPPING,
-    )
+def is_encoder(config: Any) -> bool:
+    """Whether every token of such a model sees every other: a masked head is defined for it."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-    masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    return type(config) in MODEL_FOR_MASKED_LM_MAPPING
+
+
+def _check_head(name: str, config: Any, head: Head) -> None:
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    masked = is_encoder(config)
     causal = not masked and type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
     if (head == "causal" and not causal) or (head == "masked" and not masked):
         kind = "an encoder" if masked else "a decoder" if causal else "neither"

@@ -5,17 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed
 
 from penchant.platform.recipes import SequenceRecipe, TextRecipe
-from penchant.platform.requests import Requests
 
-__all__ = ["Course", "Epoch", "Group", "judged_requests"]
-
-#: Requests of `select` that judge an epoch; the standard error of a loss is then about 1%.
-_JUDGED = 1000
+__all__ = ["Course", "Epoch", "Group"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +54,3 @@ class Course:
     def is_over(self, recipe: SequenceRecipe | TextRecipe) -> bool:
         stale = self.next_epoch - 1 - self.best_epoch
         return self.next_epoch >= recipe.epochs or stale >= recipe.patience
-
-
-def judged_requests(select: Requests, most: int = _JUDGED) -> Requests:
-    """An even sample of `select`."""
-    step = max(len(select) // most, 1)
-    return select.take(np.arange(0, len(select), step)[:most])

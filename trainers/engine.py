@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from penchant.platform.recipes import SequenceRecipe
 from penchant.trainers.network import SequenceNetwork
+from penchant.trainers.zero import Sharding, start_sharded
 
 __all__ = ["learning_rate", "load_checkpoint", "save_checkpoint", "share_of_rate", "start_engine"]
 
@@ -26,31 +27,12 @@ _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 def start_engine(network: SequenceNetwork, recipe: SequenceRecipe) -> Any:
     """A DeepSpeed engine; torch.distributed must be up, as it is in every Ray Train worker."""
-    import deepspeed
-
-    # DeepSpeed would compile its shared-memory all-reduce for tensor-parallel inference, half a
-    # minute on a fresh machine; gradients go through gloo or NCCL.
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-    optimizer = torch.optim.AdamW(
-        network.parameters(),
-        lr=recipe.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=recipe.weight_decay,
-        fused=True,
-    )
-    engine, *_ = deepspeed.initialize(
-        model=network,
-        optimizer=optimizer,
-        dist_init_required=False,
-        config={
-            "train_micro_batch_size_per_gpu": 1,  # our batches are counted in tokens
-            "gradient_clipping": 1.0,
-            "zero_optimization": {"stage": 0},
-            "zero_allow_untested_optimizer": True,
-            "steps_per_print": 1_000_000_000,
-        },
-    )
-    return engine
+    group = {
+        "params": list(network.parameters()),
+        "lr": recipe.learning_rate,
+        "weight_decay": recipe.weight_decay,
+    }
+    return start_sharded(network, [group], sharding=Sharding(stage=0), accumulation=1)
 
 
 def share_of_rate(step: int, total_steps: int) -> float:

@@ -51,16 +51,12 @@ def item_shares(past: Past, window: Window) -> NDArray[np.float32]:
 def item_log_odds(past: Past, window: Window) -> NDArray[np.float32]:
     """Smoothed log-odds of a yes for each item, shape (V,); `binary` tasks."""
     rows, weights = event_weights(past, window)
-    if past.spec.asks_labels:  # what is known of them before the cut-off, and of nothing else
-        asked = all_requests(past.log, past.spec, np.iinfo(np.int64).min, past.until_ms)
-        label = np.full(past.log.num_events, np.nan, dtype=np.float32)
-        label[asked.row] = asked.label
-        known = ~np.isnan(label[rows])
-        rows, weights = rows[known], weights[known]
-        yes = label[rows] > 0.5
-    else:
-        yes = past.log.value[rows] > np.float32(past.spec.positive_above or 0.0)
-    item = past.log.item[rows]
+    asked = all_requests(past.log, past.spec, np.iinfo(np.int64).min, past.until_ms)
+    label = np.full(past.log.num_events, np.nan, dtype=np.float32)
+    label[asked.row] = asked.label  # as far as it is known before the cut-off
+    known = ~np.isnan(label[rows])
+    rows, weights = rows[known], weights[known]
+    item, yes = past.log.item[rows], label[rows] > 0.5
     total = np.bincount(item, weights=weights, minlength=past.log.num_items)
     chosen = np.bincount(item, weights=weights * yes, minlength=past.log.num_items)
     overall = (chosen.sum() + 1) / (total.sum() + 2)

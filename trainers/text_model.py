@@ -18,7 +18,6 @@ from transformers import AutoModel, PreTrainedTokenizerBase
 
 from penchant.platform.errors import ConfigError
 from penchant.platform.events import EventLog
-from penchant.platform.history import history_of, item_counts
 from penchant.platform.language_models import load_tokenizer
 from penchant.platform.recipes import TextRecipe
 from penchant.platform.requests import Requests
@@ -27,6 +26,7 @@ from penchant.trainers.member import read_card, read_tensors, write_member
 from penchant.trainers.model_card import model_card
 from penchant.trainers.text_batches import Frame, like_lengths, padded
 from penchant.trainers.text_network import TextNetwork
+from penchant.trainers.text_own import own_items
 
 __all__ = ["HEAD_FILE", "TextMember", "Tower", "item_tower", "score_text"]
 
@@ -86,16 +86,14 @@ def score_text(
                 odds[at, 0] = network.log_odds(text).float().cpu().numpy()
             return odds
         histories = encode(network, texts, frame)
-        scale = float(network.log_scale.exp())
-        scores = np.asarray(scale * (histories @ tower.vectors.T), dtype=np.float32)
-        scores += float(network.popularity) * tower.log_share
-        if network.copy is not None:
-            weight = network.copy.detach().cpu().numpy()
-            terms = recipe.copy_half_lives_days
-            counts = item_counts(log, history_of(log, requests, recipe.window), terms)
-            own = weight[0] + np.log1p(counts.counts) @ weight[1:]
-            scores[counts.request, counts.item] += own
-    return scores
+        scores = network.scores(
+            torch.from_numpy(histories),
+            torch.from_numpy(tower.vectors),
+            torch.from_numpy(tower.log_share),
+            own_items(log, requests, recipe, np.arange(log.num_items)),
+        )
+        found: NDArray[np.float32] = scores.numpy()
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

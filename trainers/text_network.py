@@ -18,25 +18,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING
 
-from penchant.platform.language_models import load_model
+from penchant.platform.language_models import is_encoder, load_model
 from penchant.platform.recipes import TextRecipe
 from penchant.trainers.text_batches import Padded
 
-__all__ = ["Asked", "Pool", "TextNetwork", "build_network", "is_encoder"]
+__all__ = ["Own", "Pool", "TextNetwork", "build_network"]
 
 _SCALE = 10.0  # of cosines, to begin with
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """P histories, or histories with candidates; and the user's own items."""
+class Own:
+    """The user's own items among those that are scored: K pairs for the copy head."""
 
-    text: Padded
-    own_request: Tensor  # (K,) int64, requests of the (request, item) pairs of the copy head
-    own_place: Tensor  # (K,) int64, place of each pair's item in the pool
-    own_counts: Tensor  # (K, C), log(1 + decayed count)
+    request: Tensor  # (K,) int64
+    place: Tensor  # (K,) int64, of the pair's item
+    counts: Tensor  # (K, C), log(1 + decayed count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,11 +43,7 @@ class Pool:
 
     text: Padded  # of this worker's part of the pool
     log_share: Tensor  # (Q,), of the population's events
-
-
-def is_encoder(base: PreTrainedModel) -> bool:
-    """Whether every token sees every other: then the mean of states is the text's vector."""
-    return type(base.config) in MODEL_FOR_MASKED_LM_MAPPING
+    own: Own
 
 
 class TextNetwork(nn.Module):
@@ -64,7 +58,7 @@ class TextNetwork(nn.Module):
     def __init__(self, base: PreTrainedModel, *, terms: int, binary: bool) -> None:
         super().__init__()
         self.base: Any = base  # adapters may be wrapped around it
-        self.binary, self.mean = binary, is_encoder(base)
+        self.binary, self.mean = binary, is_encoder(base.config)
         if binary:
             self.answer = nn.Linear(base.config.hidden_size, 1)
             nn.init.zeros_(self.answer.weight)
@@ -91,7 +85,7 @@ class TextNetwork(nn.Module):
         answer: Tensor = self.answer(self.vectors(text)).squeeze(1)
         return answer
 
-    def scores(self, histories: Tensor, items: Tensor, asked: Asked, log_share: Tensor) -> Tensor:
+    def scores(self, histories: Tensor, items: Tensor, log_share: Tensor, own: Own) -> Tensor:
         """`next_item`: shape (P, Q).
 
         Args:
@@ -100,24 +94,24 @@ class TextNetwork(nn.Module):
             log_share: shape (Q,).
         """
         logits = self.log_scale.exp() * (histories @ items.T) + self.popularity * log_share
-        if self.copy is None or not len(asked.own_request):
+        if self.copy is None or not len(own.request):
             return logits
-        own = self.copy[0] + asked.own_counts @ self.copy[1:]
-        return logits.index_put((asked.own_request, asked.own_place), own, accumulate=True)
+        value = self.copy[0] + own.counts @ self.copy[1:]
+        return logits.index_put((own.request, own.place), value, accumulate=True)
 
-    def forward(self, asked: Asked, pool: Pool | None, gather: Gather | None = None) -> Tensor:
+    def forward(self, text: Padded, pool: Pool | None, gather: Gather | None = None) -> Tensor:
         """Log-odds (P,), or scores of the pool (P, Q); one call a step, as DeepSpeed wants it.
 
         Args:
             gather: joins the parts of the pool that the workers encoded.
         """
         if pool is None:
-            return self.log_odds(asked.text)
-        histories = functional.normalize(self.vectors(asked.text), dim=1)
+            return self.log_odds(text)
+        histories = functional.normalize(self.vectors(text), dim=1)
         items = functional.normalize(self.vectors(pool.text), dim=1)
         if gather is not None:
             items = gather(items)
-        return self.scores(histories, items, asked, pool.log_share)
+        return self.scores(histories, items, pool.log_share, pool.own)
 
 
 class Gather:

@@ -19,8 +19,9 @@ from penchant.platform.requests import Requests, latest_requests, ranges
 from penchant.platform.text import HistoryWriter, TokenLists
 from penchant.platform.timeline import Window
 from penchant.trainers.member import Past
-from penchant.trainers.text_batches import Frame, padded
-from penchant.trainers.text_network import Asked, Pool
+from penchant.trainers.text_batches import Frame, Padded, padded
+from penchant.trainers.text_network import Pool
+from penchant.trainers.text_own import own_items, places
 
 __all__ = ["TextPlan", "TextStep"]
 
@@ -32,7 +33,7 @@ _TARGETS = 4  # of a basket, drawn anew in each epoch: an even sample has the sa
 class TextStep:
     """A worker's share of one part of a batch. P requests, Q items of the pool."""
 
-    asked: Asked
+    text: Padded  # P histories, or histories with candidates
     pool: Pool | None  # `next_item`
     items: int  # Q, over all workers
     log_q: torch.Tensor | None  # (Q,), how likely each item was to be in the pool
@@ -116,7 +117,7 @@ class TextPlan:
             label = torch.from_numpy(requests.label)
             weight = weight * torch.where(label > 0.5, self.recipe.positive_weight, 1.0)
             return TextStep(
-                asked=_alone(text),
+                text=text,
                 pool=None,
                 items=0,
                 log_q=None,
@@ -144,54 +145,41 @@ class TextPlan:
         items = np.unique(np.concatenate([target, sampled]))
         q = np.minimum(len(target) * self._share + self.recipe.negatives * self._draw, 1.0)[items]
         requests = whole.take(mine)
-        place_of = {int(request): at for at, request in enumerate(mine)}
         own = np.isin(row, mine)
         wanted = torch.zeros(len(mine), len(items))
-        own_row = np.array([place_of[int(r)] for r in row[own]], dtype=np.int64)
-        wanted[own_row, np.searchsorted(items, target[own])] = 1.0
+        wanted[np.searchsorted(mine, row[own]), np.searchsorted(items, target[own])] = 1.0
         wanted = wanted / wanted.sum(1, keepdim=True).clamp(min=1)
-        asked, seen = self._own_items(requests, items)
-        # all targets of a request are right answers, also those that were not drawn
-        others = np.repeat(np.arange(len(requests)), np.diff(requests.target_offsets))
-        at = np.minimum(np.searchsorted(items, requests.target), len(items) - 1)
-        found = items[at] == requests.target
-        hidden = seen
-        hidden[others[found], at[found]] = True
-        hidden_T = torch.from_numpy(hidden) & (wanted == 0)
+        hidden = torch.from_numpy(self._not_wrong(requests, items)) & (wanted == 0)
         part = items[rank::workers] if rank < len(items) else items[:1]
         text = padded(texts, self.frame)
         framed = padded(self.writer.items.take(part), self.frame)
         return TextStep(
-            asked=Asked(text=text, own_request=asked[0], own_place=asked[1], own_counts=asked[2]),
-            pool=Pool(text=framed, log_share=torch.from_numpy(self.log_share[items])),
+            text=text,
+            pool=Pool(
+                text=framed,
+                log_share=torch.from_numpy(self.log_share[items]),
+                own=own_items(self.past.log, requests, self.recipe, items),
+            ),
             items=len(items),
             log_q=torch.from_numpy(np.log(q).astype(np.float32)),
-            hidden=hidden_T,
+            hidden=hidden,
             wanted=wanted,
             weight=weight,
             tokens=int(text.mask.sum()) + int(framed.mask.sum()),
         )
 
-    def _own_items(
-        self, requests: Requests, items: NDArray[np.int64]
-    ) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor], NDArray[np.bool_]]:
-        """Pairs of the copy head that lie in the pool, and seen items that are not asked for."""
-        log, terms = self.past.log, self.recipe.copy_half_lives_days
-        counts = item_counts(log, history_of(log, requests, self.recipe.window), terms)
-        at = np.minimum(np.searchsorted(items, counts.item), len(items) - 1)
-        found = items[at] == counts.item
+    def _not_wrong(self, requests: Requests, items: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Items that are no wrong answers, shape (P, Q): all targets, and what is not asked for."""
         hidden = np.zeros((len(requests), len(items)), dtype=bool)
+        owner = np.repeat(np.arange(len(requests)), np.diff(requests.target_offsets))
+        found, place = places(requests.target, items)
+        hidden[owner[found], place] = True
         if self.past.spec.exclude_seen:
+            log = self.past.log
             seen = item_counts(log, history_of(log, requests, Window()), [])
-            place = np.minimum(np.searchsorted(items, seen.item), len(items) - 1)
-            there = items[place] == seen.item
-            hidden[seen.request[there], place[there]] = True
-        pairs = (
-            torch.from_numpy(counts.request[found]),
-            torch.from_numpy(at[found]),
-            torch.from_numpy(np.log1p(counts.counts[found])),
-        )
-        return pairs, hidden
+            found, place = places(seen.item, items)
+            hidden[seen.request[found], place] = True
+        return hidden
 
 
 def _drawn_targets(
@@ -204,8 +192,3 @@ def _drawn_targets(
     place = ranges(np.zeros(len(counts), dtype=np.int64), counts)
     kept = order[place < _TARGETS]
     return row[kept], requests.target[kept].astype(np.int64)
-
-
-def _alone(text: object) -> Asked:
-    none = torch.zeros(0, dtype=torch.int64)
-    return Asked(text=text, own_request=none, own_place=none, own_counts=torch.zeros(0, 0))  # type: ignore[arg-type]

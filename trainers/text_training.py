@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,15 +21,13 @@ from torch.nn import functional
 from penchant.platform.binary import auc, binary_per_request
 from penchant.platform.errors import RunError
 from penchant.platform.language_models import load_tokenizer
-from penchant.platform.metrics import ranking_metrics, target_ranks
 from penchant.platform.recipes import TextRecipe
 from penchant.platform.requests import Requests
-from penchant.trainers.course import Course, Epoch, Group, judged_requests
+from penchant.trainers.course import Course, Epoch, Group
 from penchant.trainers.engine import share_of_rate
+from penchant.trainers.judging import judged_ranking, judged_requests
 from penchant.trainers.member import Past
 from penchant.trainers.memory_plan import Dial, choose_sharding
-from penchant.trainers.network import basket_loss
-from penchant.trainers.score import seen_items
 from penchant.trainers.text_model import TextMember, Tower, item_tower, score_text
 from penchant.trainers.text_network import Gather, TextNetwork, build_network
 from penchant.trainers.text_plan import TextPlan, TextStep
@@ -210,10 +207,10 @@ def _loss(engine: Any, recipe: TextRecipe, step: TextStep, group: Group) -> torc
     if step.pool is None or step.hidden is None or step.log_q is None:
         wanted = step.wanted * (1 - smooth) + 0.5 * smooth
         each = functional.binary_cross_entropy_with_logits(
-            engine(step.asked, None), wanted, reduction="none"
+            engine(step.text, None), wanted, reduction="none"
         )
         return (each * step.weight).sum()
-    logits = engine(step.asked, step.pool, Gather(group.rank, group.workers, step.items))
+    logits = engine(step.text, step.pool, Gather(group.rank, group.workers, step.items))
     # Items come into the pool as often as they are chosen; log-Q takes that out again (Yi 2019).
     logits = logits - step.log_q
     logits = logits.masked_fill(step.hidden, -1e9)
@@ -238,15 +235,8 @@ def _judge(
     if judged.label is not None:
         loss = binary_per_request(scores[:, 0], judged.label)["log_loss"].mean()
         return float(loss), auc(scores[:, 0], judged.label)
-    if past.spec.exclude_seen:
-        scores = np.where(seen_items(past.log, judged), np.float32(-np.inf), scores)
-    counts = np.diff(judged.target_offsets)
-    request = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
-    target = torch.from_numpy(judged.target.astype(np.int64))
-    losses = basket_loss(torch.from_numpy(scores), target, request)
-    return float(losses.mean()), float(
-        ranking_metrics(target_ranks(scores, judged), judged)["ndcg@10"].mean()
-    )
+    losses, ndcg = judged_ranking(scores, judged, past)
+    return float(losses.mean()), float(ndcg.mean())
 
 
 def _member(

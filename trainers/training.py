@@ -16,15 +16,14 @@ import numpy as np
 import torch
 import torch.distributed
 
-from penchant.platform.metrics import ranking_metrics, target_ranks
 from penchant.platform.recipes import SequenceRecipe
 from penchant.platform.requests import Requests
-from penchant.trainers.course import Course, Epoch, Group, judged_requests
+from penchant.trainers.course import Course, Epoch, Group
 from penchant.trainers.engine import learning_rate, load_checkpoint, save_checkpoint, start_engine
+from penchant.trainers.judging import judged_ranking, judged_requests
 from penchant.trainers.member import Past
 from penchant.trainers.network import SequenceNetwork, basket_loss
 from penchant.trainers.plan import TrainingPlan
-from penchant.trainers.score import seen_items
 from penchant.trainers.sequence import SequenceMember, score_network
 
 __all__ = ["train_sequence"]
@@ -120,13 +119,7 @@ def _judge(
     sums = torch.zeros(3, dtype=torch.float64)
     if len(mine):
         scores = score_network(network, recipe, past.log, mine)
-        if past.spec.exclude_seen:
-            scores = np.where(seen_items(past.log, mine), np.float32(-np.inf), scores)
-        counts = np.diff(mine.target_offsets)
-        request = torch.from_numpy(np.repeat(np.arange(len(counts)), counts))
-        target = torch.from_numpy(mine.target.astype(np.int64))
-        losses = basket_loss(torch.from_numpy(scores), target, request)
-        ndcg = ranking_metrics(target_ranks(scores, mine), mine)["ndcg@10"]
+        losses, ndcg = judged_ranking(scores, mine, past)
         sums = torch.tensor([float(losses.sum()), float(ndcg.sum()), len(mine)]).double()
     loss, metric, number = group.total(sums).tolist()
     return loss / number, metric / number
