@@ -6,12 +6,11 @@ Fixtures give functions, because test modules cannot import one another.
 from __future__ import annotations
 
 import atexit
-import importlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -127,31 +126,35 @@ _WORDS = [
 ]
 
 
+def write_bert(directory: Path, words: Sequence[str], **sizes: float) -> Path:
+    """A BERT drawn at random, with a tokenizer of these words and BERT's five special ones."""
+    import torch
+    import transformers
+
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]
+    torch.manual_seed(0)
+    settings = transformers.BertConfig(vocab_size=len(vocabulary), num_attention_heads=2, **sizes)
+    transformers.BertModel(settings).save_pretrained(directory)
+    (directory / "vocab.txt").write_text("\n".join(vocabulary))
+    card = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
+    (directory / "tokenizer_config.json").write_text(json.dumps(card))
+    return directory
+
+
 @cache
 def tiny_encoder() -> Path:
     """A BERT of two layers and sixteen numbers a token that knows the words of these tests."""
-    import transformers
-
-    directory = Path(tempfile.mkdtemp(prefix="tiny-")) / "bert"
-    atexit.register(shutil.rmtree, directory.parent, ignore_errors=True)
-    digits = [str(number) for number in range(70)]
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_WORDS, *_NUMBERS, *digits]
-    torch = importlib.import_module("torch")
-    torch.manual_seed(0)
-    settings = transformers.BertConfig(
-        vocab_size=len(words),
+    home = Path(tempfile.mkdtemp(prefix="tiny-"))
+    atexit.register(shutil.rmtree, home, ignore_errors=True)
+    return write_bert(
+        home / "bert",
+        [*_WORDS, *_NUMBERS, *(str(number) for number in range(70))],
         hidden_size=16,
         num_hidden_layers=2,
-        num_attention_heads=2,
         intermediate_size=32,
         max_position_embeddings=128,
         initializer_range=0.3,
     )
-    transformers.BertModel(settings).save_pretrained(directory)
-    (directory / "vocab.txt").write_text("\n".join(words))
-    card = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
-    (directory / "tokenizer_config.json").write_text(json.dumps(card))
-    return directory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +284,19 @@ def untrained_text(recipe: TextRecipe, past: Past) -> Member:
 @pytest.fixture(scope="session")
 def tiny_base() -> Path:
     return tiny_encoder()
+
+
+@pytest.fixture(scope="session")
+def grocer_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT of one layer and eight numbers a token, with nine words."""
+    return write_bert(
+        tmp_path_factory.mktemp("models") / "tiny",
+        ["milk", "bread", "red", "wine"],
+        hidden_size=8,
+        num_hidden_layers=1,
+        intermediate_size=16,
+        max_position_embeddings=80,
+    )
 
 
 @pytest.fixture(scope="session")

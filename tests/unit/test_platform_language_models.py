@@ -15,28 +15,6 @@ from penchant.platform.language_models import ALIASES, load_model, load_tokenize
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "milk", "bread", "red", "wine"]
 
 
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> Path:
-    """A BERT of one layer and eight numbers a token, with nine words."""
-    import transformers
-
-    directory = tmp_path_factory.mktemp("models") / "tiny"
-    torch.manual_seed(0)
-    settings = transformers.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=80,
-    )
-    transformers.BertModel(settings).save_pretrained(directory)
-    (directory / "vocab.txt").write_text("\n".join(WORDS))
-    card = {"tokenizer_class": "BertTokenizer", "do_lower_case": True}
-    (directory / "tokenizer_config.json").write_text(json.dumps(card))
-    return directory
-
-
 def test_a_directory_with_a_config_is_a_model(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     assert resolve_model(str(tmp_path)) == tmp_path
@@ -78,10 +56,10 @@ def refused(text, call, *arguments, **settings):
         call(*arguments, **settings)
 
 
-def test_unsafe_or_unfit_bases_are_refused(tiny, tmp_path):
+def test_unsafe_or_unfit_bases_are_refused(grocer_bert, tmp_path):
     import shutil
 
-    base = Path(shutil.copytree(tiny, tmp_path / "base"))
+    base = Path(shutil.copytree(grocer_bert, tmp_path / "base"))
     refused("is an encoder", load_model, str(base), head="causal")
     refused("got 2, but .* has 1 layers", load_model, str(base), layers=2)
     (base / "vocab.txt").write_text("\n".join([*WORDS, "more"]))
