@@ -1,6 +1,6 @@
 """The ensemble artefact: members, weights and catalogue in one directory that Serve can load.
 
-    ensembles/<name>/ensemble.json  items.arrow  members/<id>/...
+    ensembles/<name>/ensemble.json  items.arrow  self_test.safetensors  members/<id>/...
 
 It holds copies of its members, so that it loads without the run directory's other parts, and the
 SHA-256 of every file, which is checked before anything is loaded.
@@ -23,11 +23,13 @@ from penchant.ensembles.calibrate import Calibrator, Identity, parse_calibrator
 from penchant.ensembles.combination import Combination, combine
 from penchant.ensembles.facts import request_facts
 from penchant.ensembles.saved import parse_combination
+from penchant.ensembles.self_test import SelfTest
 from penchant.platform import config
 from penchant.platform.errors import DataError
 from penchant.platform.events import Catalog, EventLog
-from penchant.platform.requests import Requests
+from penchant.platform.requests import Requests, read_requests
 from penchant.platform.store import RunDirectory, write_json
+from penchant.platform.timeline import Block
 from penchant.trainers.fit import load_member
 from penchant.trainers.member import Member
 from penchant.trainers.score import masked_scores
@@ -41,7 +43,7 @@ __all__ = [
 ]
 
 #: Version of the artefact; another version is refused.
-ENSEMBLE_VERSION = 2
+ENSEMBLE_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +104,13 @@ def save_ensemble(
     facts: Mapping[str, Any],
     *,
     suffix: str = "",
+    test: SelfTest | None = None,
 ) -> Path:
     """Copy the members into an artefact; `ensemble.json` is written last.
 
     Args:
         suffix: of the members' ids in the run directory, where a refit is to be saved.
+        test: what replicas ask themselves; by default requests of the run's test block.
     """
     directory = run.ensemble(name)
     shutil.rmtree(directory, ignore_errors=True)
@@ -114,6 +118,9 @@ def save_ensemble(
         shutil.copytree(run.member(member_id + suffix), directory / "members" / member_id)
     shutil.copy(run.log / "items.arrow", directory / "items.arrow")
     shutil.copy(run.log / "log.json", directory / "log.json")
+    if test is None:
+        test = SelfTest.draw(EventLog.open(run.log), read_requests(run.requests(Block.TEST)))
+    _write_self_test(directory, test, list(combination.shares), requests)
     files = sorted(path for path in directory.rglob("*") if path.is_file())
     card = {
         "version": ENSEMBLE_VERSION,
@@ -126,6 +133,19 @@ def save_ensemble(
     }
     write_json(directory / "ensemble.json", card)
     return directory
+
+
+def _write_self_test(
+    directory: Path, test: SelfTest, members: Sequence[str], asked: config.Requests
+) -> None:
+    """Scores of the copies, each loaded as an endpoint would load it."""
+    scores = {}
+    for name in members:
+        member = load_member(directory / "members" / name)
+        scores[name] = masked_scores(
+            member, test.log, test.requests, exclude_seen=asked.exclude_seen
+        )
+    test.write(directory, scores)
 
 
 def read_ensemble_card(directory: Path) -> dict[str, Any]:

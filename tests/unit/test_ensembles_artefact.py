@@ -16,6 +16,7 @@ from penchant.ensembles.artefact import (
 from penchant.ensembles.combination import combine
 from penchant.ensembles.linear import Linear
 from penchant.ensembles.normalize import normalize
+from penchant.ensembles.self_test import SelfTest
 from penchant.platform.errors import DataError
 from penchant.platform.schema import ITEM, TEXT
 from penchant.platform.shards import write_arrow
@@ -43,7 +44,8 @@ def kept(world, recipes, fit_member, tmp_path):
     for name in WEIGHTS:
         member, asked = fit_member(recipes[name], here.past), {Block.SELECT: here.asked()}
         keep_member(run, name, member, here.log, asked, {}, exclude_seen=False)
-    directory = save_ensemble(run, "greedy", linear(WEIGHTS), here.spec, {"metric": "ndcg@10"})
+    facts, test = {"metric": "ndcg@10"}, SelfTest.draw(here.log, here.asked())
+    directory = save_ensemble(run, "greedy", linear(WEIGHTS), here.spec, facts, test=test)
     return here, run, directory
 
 
@@ -117,15 +119,17 @@ def test_a_half_saved_ensemble_is_none(kept, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("penchant.ensembles.artefact.write_json", die)
+    test = SelfTest.draw(here.log, here.asked())
     with pytest.raises(KeyboardInterrupt):
-        save_ensemble(run, "greedy", linear({"boosted": 1.0}), here.spec, {})
+        save_ensemble(run, "greedy", linear({"boosted": 1.0}), here.spec, {}, test=test)
     with pytest.raises(DataError, match="holds no ensemble"):
         load_ensemble(directory)
 
 
 def test_saving_again_leaves_nothing_of_the_earlier_members(kept):
     here, run, directory = kept
-    save_ensemble(run, "greedy", linear({"boosted": 1.0}), here.spec, {})
+    test = SelfTest.draw(here.log, here.asked())
+    save_ensemble(run, "greedy", linear({"boosted": 1.0}), here.spec, {}, test=test)
     assert [path.name for path in (directory / "members").iterdir()] == ["boosted"]
 
 
@@ -161,3 +165,16 @@ def test_what_one_member_hides_is_hidden():
     halves = linear({"a": 0.5, "b": 0.5}, "rank")
     found = combine(halves, {m: s.astype(np.float32) for m, s in scores.items()})
     assert np.isneginf(found).tolist() == [[False, True, True]]
+
+
+def test_the_self_test_knows_the_members_again(kept):
+    """Histories are cut to their newest events, and scores are those of the cut ones."""
+    here, _, directory = kept
+    ensemble, test = load_ensemble(directory), SelfTest.read(directory, 30)
+    assert len(test.requests) == 8
+    for name in WEIGHTS:
+        again = ensemble.member_scores(name, test.log, test.requests)
+        assert test.difference(name, again) <= 1
+        assert test.difference(name, again + np.float32(1e-3)) > 1
+        assert test.difference(name, again * np.float32("nan")) == np.inf
+        assert test.difference(name, again[:, :5]) == np.inf
