@@ -6,10 +6,10 @@ FLOORS := platform trainers ensembles serve cli
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo groceries movies likes serve test quick lint types format bench-free clean distclean
+.PHONY: help demo groceries movies likes serve console bench-serve drill-serve test quick lint types format bench-free clean distclean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.ready ## a small run on real groceries, then one served answer (writes runs/demo)
 	$(BIN)/penchant run examples/groceries-demo.yaml --out runs/demo
@@ -26,6 +26,15 @@ likes: .venv/.ready ## MovieLens-100K as yes or no, with a language model (write
 
 serve: .venv/.ready ## serve the ensemble of runs/demo until interrupted
 	$(BIN)/penchant serve run runs/demo
+
+console: .venv/.ready ## check the console page in headless Chromium (which must be installed)
+	$(BIN)/python tests/browser/console_check.py
+
+bench-serve: .venv/.ready ## speed of the endpoint beside its peers (renews docs/serving.md)
+	$(BIN)/python benchmarks/serve_peers.py --table docs/serving.md
+
+drill-serve: .venv/.ready ## hurt the endpoint of runs/demo and see (renews docs/serving.md)
+	$(BIN)/python benchmarks/serve_drills.py runs/demo --table docs/serving.md
 
 test: .venv/.ready ## all tests, with the slow ones and those that start Ray; only gpu is left out
 	$(BIN)/pytest

@@ -14,6 +14,7 @@ from penchant.cli.data import app as data_app
 from penchant.cli.doctor import doctor
 from penchant.cli.ensemble import app as ensemble_app
 from penchant.cli.jobs import app as jobs_app
+from penchant.cli.monitor import monitor
 from penchant.cli.run import run
 from penchant.cli.schema import schema
 from penchant.cli.serve import app as serve_app
@@ -50,6 +51,7 @@ app.command()(run)
 app.add_typer(data_app, name="data")
 app.add_typer(ensemble_app, name="ensemble")
 app.add_typer(serve_app, name="serve")
+app.command()(monitor)
 app.command()(submit)
 app.add_typer(jobs_app, name="jobs")
 app.command()(schema)

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from penchant.cli.bench import bench
+from penchant.cli.deploy import (
+    PlacementOption,
+    ServiceDir,
+    deploy,
+    rollback,
+    service_of,
+    status,
+)
+from penchant.cli.keys import app as keys_app
 from penchant.cli.options import Json, RunDir
+from penchant.cli.serve_build import build
 
 if TYPE_CHECKING:
     from penchant.serve.ask import Asked
@@ -25,22 +37,29 @@ def run(
     place: RunDir,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8000,
     host: Annotated[
-        str, typer.Option(help="A loopback address; others wait for API keys.")
+        str, typer.Option(help="A loopback address; others need API keys.")
     ] = "127.0.0.1",
+    service: ServiceDir = None,
+    placement: PlacementOption = "auto",
 ) -> None:
     """Serve the ensemble that a run recommends, until Ctrl-C.
 
     RUN_DIR may also be the directory of one ensemble, such as runs/demo/ensembles/greedy.
 
     \b
-    Example:
+    Examples:
       penchant serve run runs/demo --port 8080
+      penchant serve run runs/demo --service services/shop --host 0.0.0.0
     """
+    from penchant.serve.examples import keep_examples
     from penchant.serve.run import find_ensemble, serving, wait_for_stop
 
     directory = find_ensemble(place)
     typer.echo(f"starting {directory} ...", err=True)
-    with serving(directory, host=host, port=port) as url:
+    kept = service_of(place, service)
+    if (place / "manifest.json").is_file():
+        keep_examples(kept, place)
+    with serving(directory, kept, host=host, port=port, placement=placement) as url:
         _introduce(url, directory)
         wait_for_stop()
         typer.echo("stopping ...", err=True)
@@ -64,6 +83,7 @@ def ask(
     """
     from penchant.serve.ask import ask_stored
     from penchant.serve.run import find_ensemble, free_port, serving
+    from penchant.serve.service import Service
     from penchant.serve.stored import StoredRequests
 
     stored = StoredRequests.open(place)
@@ -72,12 +92,20 @@ def ask(
     else:
         directory = find_ensemble(place)
         typer.echo(f"starting {directory} ...", err=True)
-        with serving(directory, port=free_port()) as started:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            serving(directory, Service(Path(folder)), port=free_port()) as started,
+        ):
             asked = ask_stored(started, stored)
     if as_json:
         print(json.dumps(asked.answer))
         return
     _show(asked, dict(zip(stored.catalog.item_ids, stored.catalog.item_texts, strict=True)))
+
+
+for verb in (bench, deploy, rollback, status, build):
+    app.command()(verb)
+app.add_typer(keys_app, name="key")
 
 
 def _introduce(url: str, directory: Path) -> None:
@@ -86,6 +114,7 @@ def _introduce(url: str, directory: Path) -> None:
     path, body = example_question(directory)
     quoted = json.dumps(body).replace("'", "'\\''")
     print(f"serving {directory} at {url}   (Ctrl-C stops)")
+    print("  GET  /               a page to try it")
     print("  POST /v1/recommend   the best items for a history")
     print("  POST /v1/score       scores of given items")
     print("  GET  /v1/ensemble    members, weights, windows, metrics")

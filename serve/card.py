@@ -15,7 +15,7 @@ from penchant.serve.panel import AskMember, Panel
 from penchant.serve.schema import EnsembleCard, MemberCard
 from penchant.trainers.member import read_card
 
-__all__ = ["example_question", "open_desk"]
+__all__ = ["example_question", "open_desk", "version_of"]
 
 
 def open_desk(directory: Path, ask: AskMember) -> Desk:
@@ -39,6 +39,11 @@ def open_desk(directory: Path, ask: AskMember) -> Desk:
     return Desk(card=_card(directory, ensemble, reader), reader=reader, panel=Panel(ensemble, ask))
 
 
+def version_of(directory: Path) -> str:
+    """Changes whenever the ensemble does."""
+    return hashlib.sha256((directory / "ensemble.json").read_bytes()).hexdigest()[:12]
+
+
 def example_question(directory: Path) -> tuple[str, dict[str, Any]]:
     """A path and a body that the artefact answers, to try it by hand."""
     asked = config.Requests.model_validate(read_ensemble_card(directory)["requests"])
@@ -55,7 +60,7 @@ def _card(directory: Path, ensemble: Ensemble, reader: Reader) -> EnsembleCard:
     asked, facts = ensemble.requests, ensemble.card
     return EnsembleCard(
         name=ensemble.name,
-        version=hashlib.sha256((directory / "ensemble.json").read_bytes()).hexdigest()[:12],
+        version=version_of(directory),
         task=asked.task,
         unit=asked.unit,
         has_groups=reader.has_groups,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
-from fastapi import HTTPException, Request, Response
+from fastapi import HTTPException, Response
 from numpy.typing import NDArray
+from pydantic import BaseModel
 
-from penchant.serve.gate import ARRIVED, REQUEST_ID
+from penchant.serve.fields import Event
 from penchant.serve.history import Question, Reader, trial_question
 from penchant.serve.panel import Panel, Verdict
 from penchant.serve.schema import (
     Answer,
+    Ask,
     EnsembleCard,
     RecommendBody,
     RefusedError,
@@ -23,7 +25,9 @@ from penchant.serve.schema import (
     ScoreBody,
 )
 
-__all__ = ["Desk"]
+__all__ = ["Answered", "Asked", "Desk", "Errand"]
+
+_Body = TypeVar("_Body", bound=Ask)
 
 _RETRY_AFTER_S = 1
 
@@ -32,30 +36,87 @@ _GREET_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
+class Errand:
+    """What goes with a question."""
+
+    request_id: str
+    until: float  # the deadline, on the clock of `time.monotonic`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A body that was read. C items are asked about."""
+
+    question: Question
+    ignored: int  # events of unknown items
+    items: NDArray[np.int32]  # (C,)
+    columns: NDArray[np.int32] | None  # (C,), where a row of scores has them; None: C rows of one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """An answer, and what the members said."""
+
+    answer: Answer
+    verdict: Verdict
+    columns: NDArray[np.int32] | None  # of the verdict's one row, for each result; None: row i
+    shown: BaseModel | None = None  # what is sent instead, where more was asked for
+
+    def response(self) -> Response:
+        """The answer over HTTP. What was not set is left out; a score that is null says so."""
+        body = (self.shown or self.answer).model_dump_json(exclude_unset=True)
+        return Response(body, media_type="application/json")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Desk:
-    """Answers the two questions for one ensemble."""
+    """Answers questions for one ensemble."""
 
     card: EnsembleCard
     reader: Reader
     panel: Panel
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
 
-    async def greet(self) -> None:
-        """Ask every member once, so that the first request finds the ways to them open."""
+    async def greet(self, timeout_s: float = _GREET_S) -> bool:
+        """Ask every member once, so that the first request finds the ways to them open.
+
+        Returns:
+            Whether at least one of them answered.
+        """
         asked = trial_question(self.reader.requests, 0, has_groups=self.reader.has_groups)
-        await self.panel.judge(asked, _GREET_S)
+        return (await self.panel.judge(asked, timeout_s)).scores is not None
 
-    async def score(self, body: ScoreBody, request: Request, deadline_ms: int) -> Response:
+    def recalled(self, body: _Body, stored: Sequence[Event] | None) -> _Body:
+        """The body with a user's stored events as its history; unchanged where None are given."""
+        if stored is None:
+            return body
+        asked_ms = self.now_ms() if body.time is None else body.time
+        history = self.reader.fitting(stored, asked_ms)
+        return body.model_copy(update={"time": asked_ms, "history": history})
+
+    async def score(self, body: ScoreBody, errand: Errand) -> Answered:
         """Scores of the candidates in the order in which they were asked about."""
-        binary = self.card.task == "binary"
-        asked = self.reader.candidates(body.candidates)
-        question, ignored = self.reader.question(body, self.now_ms(), asked if binary else None)
-        verdict = await self._judge(question, request, deadline_ms)
-        chosen = None if binary else asked
-        results = self._results(verdict, asked, chosen, members=body.members)
-        return self._answer(question, ignored, verdict, results, request)
+        return await self.score_asked(self.read(body), errand, members=body.members)
 
-    async def recommend(self, body: RecommendBody, request: Request, deadline_ms: int) -> Response:
+    async def score_asked(self, asked: Asked, errand: Errand, *, members: bool) -> Answered:
+        """Scores of what a body asks about."""
+        verdict = await self.judge(asked.question, errand)
+        results = self._results(verdict, asked.items, asked.columns, members=members)
+        return self._answer(asked, verdict, results, errand)
+
+    def read(self, body: ScoreBody) -> Asked:
+        """What a body asks.
+
+        Raises:
+            RefusedError: it does not fit the ensemble.
+        """
+        binary = self.card.task == "binary"
+        items = self.reader.candidates(body.candidates)
+        question, ignored = self.reader.question(body, self.now_ms(), items if binary else None)
+        columns = None if binary else items
+        return Asked(question=question, ignored=ignored, items=items, columns=columns)
+
+    async def recommend(self, body: RecommendBody, errand: Errand) -> Answered:
         """The best items, best first."""
         if self.card.task == "binary":
             raise RefusedError("body", "a binary ensemble ranks no catalogue: ask /v1/score")
@@ -64,7 +125,7 @@ class Desk:
                 "body.exclude_seen", "this ensemble was made never to ask for seen items"
             )
         question, ignored = self.reader.question(body, self.now_ms())
-        verdict = await self._judge(question, request, deadline_ms)
+        verdict = await self.judge(question, errand)
         scores = _scores(verdict)[0].copy()
         if body.exclude_seen:
             scores[question.item] = -np.inf
@@ -73,11 +134,16 @@ class Desk:
         best = np.argsort(-scores, kind="stable")[: body.k]
         chosen = best[np.isfinite(scores[best])].astype(np.int32)
         results = self._results(verdict, chosen, chosen, members=body.members)
-        return self._answer(question, ignored, verdict, results, request)
+        asked = Asked(question=question, ignored=ignored, items=chosen, columns=chosen)
+        return self._answer(asked, verdict, results, errand)
 
-    async def _judge(self, question: Question, request: Request, deadline_ms: int) -> Verdict:
-        spent_s = time.monotonic() - request.scope["state"][ARRIVED]
-        verdict = await self.panel.judge(question, deadline_ms / 1000 - spent_s)
+    async def judge(self, question: Question, errand: Errand) -> Verdict:
+        """What the members say, with scores.
+
+        Raises:
+            HTTPException: 503 where no member answered.
+        """
+        verdict = await self.panel.judge(question, errand.until - time.monotonic())
         if verdict.scores is None:
             raise HTTPException(
                 503,
@@ -117,26 +183,21 @@ class Desk:
         return results
 
     def _answer(
-        self,
-        question: Question,
-        ignored: int,
-        verdict: Verdict,
-        results: list[Result],
-        request: Request,
-    ) -> Response:
+        self, asked: Asked, verdict: Verdict, results: list[Result], errand: Errand
+    ) -> Answered:
         answer = Answer(
-            request_id=request.scope["state"][REQUEST_ID],
+            request_id=errand.request_id,
             ensemble=self.card.name,
             version=self.card.version,
-            time_ms=question.asked_ms,
+            time_ms=asked.question.asked_ms,
             degraded=bool(verdict.left_out),
             left_out=verdict.left_out,
-            used_events=len(question.item),
-            ignored_events=ignored,
+            cold_start=not len(asked.question.item),
+            used_events=len(asked.question.item),
+            ignored_events=asked.ignored,
             results=results,
         )
-        # What was not set is left out; a score that is null was set, and says so.
-        return Response(answer.model_dump_json(exclude_unset=True), media_type="application/json")
+        return Answered(answer=answer, verdict=verdict, columns=asked.columns)
 
 
 def _scores(verdict: Verdict) -> NDArray[np.float32]:

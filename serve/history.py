@@ -6,8 +6,9 @@ together are merged into one log, one user each, and scored at once: real batchi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,15 @@ from numpy.typing import NDArray
 from penchant.platform import config
 from penchant.platform.events import Catalog, EventLog
 from penchant.platform.requests import Requests
-from penchant.serve.schema import Ask, Event, RefusedError
+from penchant.serve.fields import Event
+from penchant.serve.schema import Ask, Candidate, RefusedError
 
 __all__ = ["MAX_PAIRS", "Question", "Reader", "merge", "trial_question"]
 
 #: Candidates x events of a binary question: each candidate is asked with the whole history.
 MAX_PAIRS = 1_000_000
+
+_NO_GROUPS = "the ensemble's data have no groups: leave them out"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,21 +67,37 @@ class Reader:
         Events are sorted as in the log: by time, equal times in the given order, those of one
         group together where the first of them stood.
 
+        Args:
+            body: with a history.
+            now_ms: the moment asked about where the body names none.
+            candidate: shape (C,), `binary` only.
+
         Raises:
             RefusedError: an event is not before the request, or has a group or type that the data
                 have not.
         """
+        history = body.history or []
         asked_ms = now_ms if body.time is None else body.time
-        groups = self._groups(body.history)
-        place = self._order(body.history, groups, asked_ms)
-        known = [at for at in place if body.history[at].item in self.catalog.item_index]
-        events = [body.history[at] for at in known]
+        groups = self._groups(history)
+        time_ms = np.array([event["time"] for event in history], dtype=np.int64)
+        late = np.flatnonzero(time_ms > self.last_ms(asked_ms))
+        if len(late):
+            raise RefusedError(
+                f"body.history.{late[0]}.time", "expected a time before the request's"
+            )
+        index = self.catalog.item_index
+        item = np.array([index.get(event["item"], -1) for event in history], dtype=np.int32)
+        order = _order(time_ms, groups)
+        order = order[item[order] >= 0]
+        kind = self._kinds(history, order)
+        given = (event.get("value") for event in history)
+        value = np.array([1.0 if v is None else v for v in given], dtype=np.float32)
         question = Question(
-            item=np.array([self.catalog.item_index[e.item] for e in events], dtype=np.int32),
-            time_ms=np.array([e.time for e in events], dtype=np.int64),
-            kind=np.array([self._kind(body.history, at) for at in known], dtype=np.int8),
-            value=np.array([1.0 if e.value is None else e.value for e in events], dtype=np.float32),
-            group=_numbered([groups[at] for at in known]) if groups is not None else None,
+            item=item[order],
+            time_ms=time_ms[order],
+            kind=kind[order],
+            value=value[order],
+            group=None if groups is None else _numbered(groups[order]),
             asked_ms=asked_ms,
             candidate=candidate,
         )
@@ -85,61 +105,115 @@ class Reader:
             raise RefusedError(
                 "body.candidates", f"candidates x known events must not exceed {MAX_PAIRS}"
             )
-        return question, len(body.history) - len(known)
+        return question, len(history) - len(order)
 
-    def candidates(self, ids: Sequence[str]) -> NDArray[np.int32]:
+    def candidates(self, asked: Sequence[str | Candidate]) -> NDArray[np.int32]:
         """Dense ids of candidates, shape (C,).
 
         Raises:
             RefusedError: an item is unknown.
         """
-        index = self.catalog.item_index
-        for at, item in enumerate(ids):
-            if item not in index:
-                raise RefusedError(f"body.candidates.{at}", "no item of the catalogue has this id")
-        return np.array([index[item] for item in ids], dtype=np.int32)
+        index, found = self.catalog.item_index, []
+        for at, item in enumerate(asked):
+            code = index.get(item if isinstance(item, str) else item["id"])
+            if code is None:
+                raise RefusedError(
+                    f"body.candidates.{at}",
+                    "no item of the catalogue has this id"
+                    if isinstance(item, str)
+                    else "no item of the catalogue has this id, and the ensemble scores no item "
+                    "by its text alone: it has to be in the data that members learn from",
+                )
+            found.append(code)
+        return np.array(found, dtype=np.int32)
 
-    def _groups(self, history: Sequence[Event]) -> list[str] | list[int] | None:
-        """What tells groups apart at each event; None where every event stands alone."""
-        named = [event.group for event in history if event.group is not None]
+    def last_ms(self, asked_ms: int) -> int:
+        """Latest moment that an event of the history may have.
+
+        The history of a group ends before its moment; that of a single event may hold others of
+        the same moment, which came in before it.
+        """
+        return asked_ms - 1 if self.requests.blind_to_its_moment else asked_ms
+
+    def check(self, events: Sequence[Event], latest_ms: int) -> None:
+        """Whether the events can be part of a history later.
+
+        Raises:
+            RefusedError: one lies after `latest_ms`, or has a group or type that the data have not.
+        """
+        for at, event in enumerate(events):
+            if event["time"] > latest_ms:
+                raise RefusedError(f"body.events.{at}.time", "expected a time that is not to come")
+            if event.get("group") is not None and not self.has_groups:
+                raise RefusedError(f"body.events.{at}.group", _NO_GROUPS)
+            if event.get("type") not in self._codes:
+                raise RefusedError(f"body.events.{at}.type", self._allowed())
+
+    def fitting(self, stored: Sequence[Event], asked_ms: int) -> list[Event]:
+        """What `question` takes of stored events, which may be of other times or other data.
+
+        Those that are not before the request or of another type are left out. An event without a
+        group among others that have one stands with those of its moment.
+        """
+        last_ms, codes = self.last_ms(asked_ms), self._codes
+        events = [e for e in stored if e["time"] <= last_ms and e.get("type") in codes]
+        named = sum(e.get("group") is not None for e in events)
+        if named and not self.has_groups:
+            return [e | {"group": None} for e in events]
+        if 0 < named < len(events):
+            return [e | {"group": e.get("group") or f"at {e['time']}"} for e in events]
+        return events
+
+    @cached_property
+    def _codes(self) -> Mapping[str | None, int]:
+        """Code of each type; None where an event may have none, since there is but one."""
+        codes: dict[str | None, int] = {name: at for at, name in enumerate(self.types)}
+        return codes | {None: 0} if len(codes) == 1 else codes
+
+    def _kinds(self, history: Sequence[Event], known: NDArray[np.int64]) -> NDArray[np.int8]:
+        """Codes of the events' types, shape (E,); -1 for a type that the data have not.
+
+        Raises:
+            RefusedError: an event of a known item has one of those.
+        """
+        codes = self._codes
+        kind = np.array([codes.get(event.get("type"), -1) for event in history], dtype=np.int8)
+        odd = known[kind[known] < 0]
+        if len(odd):
+            raise RefusedError(f"body.history.{odd.min()}.type", self._allowed())
+        return kind
+
+    def _allowed(self) -> str:
+        return f"expected one of: {', '.join(self.types[:20])}"
+
+    def _groups(self, history: Sequence[Event]) -> NDArray[np.int64] | None:
+        """A number for each group, shape (E,); None where every event stands alone."""
+        names = [event.get("group") for event in history]
+        unnamed = names.count(None)
         if not self.has_groups:
-            if named:
-                raise RefusedError(
-                    "body.history", "the ensemble's data have no groups: leave them out"
-                )
+            if unnamed < len(names):
+                raise RefusedError("body.history", _NO_GROUPS)
             return None
-        if not named:
-            return [event.time for event in history]
-        if len(named) < len(history):
+        if unnamed == len(names):
+            return np.array([event["time"] for event in history], dtype=np.int64)
+        if unnamed:
             raise RefusedError("body.history", "give a group for every event or for none")
-        return named
+        numbers: dict[str | None, int] = {}
+        return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
 
-    def _order(
-        self, history: Sequence[Event], groups: list[str] | list[int] | None, asked_ms: int
-    ) -> list[int]:
-        """Places of the events in the log's order."""
-        # The history of a group ends before its moment; that of a single event may hold others of
-        # the same moment, which came in before it.
-        last_ms = asked_ms - 1 if self.requests.blind_to_its_moment else asked_ms
-        first: dict[tuple[int, str | int], int] = {}
-        keys = []
-        for at, event in enumerate(history):
-            if event.time > last_ms:
-                raise RefusedError(
-                    f"body.history.{at}.time", "expected a time before the request's"
-                )
-            stands = at if groups is None else first.setdefault((event.time, groups[at]), at)
-            keys.append((event.time, stands, at))
-        return [at for _, _, at in sorted(keys)]
 
-    def _kind(self, history: Sequence[Event], at: int) -> int:
-        name = history[at].type
-        if name is None and len(self.types) == 1:
-            return 0
-        if name is None or name not in self.types:
-            allowed = ", ".join(self.types[:20])
-            raise RefusedError(f"body.history.{at}.type", f"expected one of: {allowed}")
-        return list(self.types).index(name)
+def _order(time_ms: NDArray[np.int64], groups: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Places of the events in the log's order, shape (E,)."""
+    if groups is None:
+        return np.argsort(time_ms, kind="stable")
+    # Where the first event of the same moment and group stands: lexsort keeps the order of equals.
+    place = np.lexsort((groups, time_ms))
+    new = np.ones(len(place), dtype=np.bool_)
+    by_time, group = time_ms[place], groups[place]
+    new[1:] = (by_time[1:] != by_time[:-1]) | (group[1:] != group[:-1])
+    stands = np.empty(len(place), dtype=np.int64)
+    stands[place] = place[np.flatnonzero(new)][np.cumsum(new) - 1]
+    return np.lexsort((stands, time_ms))
 
 
 def trial_question(spec: config.Requests, num_events: int, *, has_groups: bool) -> Question:
@@ -185,10 +259,11 @@ def merge(questions: Sequence[Question], num_items: int) -> tuple[EventLog, Requ
     return log, requests
 
 
-def _numbered(groups: Sequence[str | int]) -> NDArray[np.int32]:
+def _numbered(groups: NDArray[np.int64]) -> NDArray[np.int32]:
     """Runs of equal groups, counted from 0. Shape (E,)."""
-    starts = [at > 0 and group != groups[at - 1] for at, group in enumerate(groups)]
-    return np.cumsum(np.array(starts, dtype=np.int32), dtype=np.int32)
+    starts = np.zeros(len(groups), dtype=np.int32)
+    starts[1:] = groups[1:] != groups[:-1]
+    return np.cumsum(starts, dtype=np.int32)
 
 
 def _joined_groups(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32] | None:

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Annotated, Any, NoReturn
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, TypeVar
 
-from fastapi import FastAPI, Header, HTTPException, Request, Response
-from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from fastapi import APIRouter, FastAPI, Header, HTTPException, Request, Response
 
-from penchant.serve.desk import Desk
-from penchant.serve.gate import REQUEST_ID, Gate, trouble
+from penchant.serve.admission import Admission
+from penchant.serve.batch import BatchAnswer, BatchBody, Question, answer_batch
+from penchant.serve.desk import Answered, Desk, Errand
+from penchant.serve.door import Act, Door
+from penchant.serve.explain import ExplainBody, Explanation, explain
+from penchant.serve.fields import Event
+from penchant.serve.gate import REQUEST_ID, Gate, Guard
+from penchant.serve.observe import Desks, Observer
+from penchant.serve.refusals import TROUBLES, TROUBLES_WITHOUT_BODY, handle_refusals
 from penchant.serve.schema import (
     Answer,
+    Ask,
     EnsembleCard,
     Health,
-    Problem,
+    Ready,
     RecommendBody,
-    RefusedError,
     ScoreBody,
-    Trouble,
 )
+from penchant.serve.strict_json import StrictRoute
+from penchant.serve.user_routes import recall, user_router
+from penchant.serve.users import UserStore
 
 __all__ = ["make_app"]
 
-#: Problems of one body that are told.
-_MAX_PROBLEMS = 20
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}")
+#: How long /readyz waits for a member.
+_READY_S = 2.0
+
+_Body = TypeVar("_Body", bound=Ask)
 
 Deadline = Annotated[
     int,
@@ -41,133 +45,129 @@ Deadline = Annotated[
         description="Members that have not answered by then are left out.",
     ),
 ]
-_TROUBLES: dict[int | str, dict[str, Any]] = {
-    400: {"model": Trouble, "description": "Not JSON"},
-    408: {"model": Trouble, "description": "The body took too long"},
-    413: {"model": Trouble, "description": "The body is too large"},
-    415: {"model": Trouble, "description": "Not application/json, or compressed"},
-    422: {"model": Trouble, "description": "A field is not as expected"},
-    503: {"model": Trouble, "description": "No member answered; see Retry-After"},
-}
 
 
-def make_app(desk: Desk, *, max_body_bytes: int = 1_000_000) -> FastAPI:
-    """The application with its routes, its gate and its error bodies."""
+def make_app(
+    desks: Desks,
+    *,
+    max_body_bytes: int = 1_000_000,
+    observer: Observer | None = None,
+    parts: Sequence[APIRouter] = (),
+    users: UserStore | None = None,
+    forget: Callable[[str], None] | None = None,
+    guard: Guard | None = None,
+) -> FastAPI:
+    """The application with its routes, its gate and its error bodies.
 
-    @asynccontextmanager
-    async def greet(_: FastAPI) -> AsyncIterator[None]:
-        await desk.greet()
-        yield
-
+    Args:
+        desks: the versions that answer.
+        max_body_bytes: larger bodies are refused.
+        observer: is told of answers and of refusals.
+        parts: further routes, such as the console's.
+        users: keeps events, so that questions need not bring them; None where nothing is kept.
+        forget: is told of users who are deleted; it may block, and be told twice.
+        guard: who asks for keys; without it, everyone is let in.
+    """
     app = FastAPI(
-        title=f"Penchant: {desk.card.name}",
-        version=desk.card.version,
+        title="Penchant",
         description="How inclined a user is to each item, from what the user did before.",
         redoc_url=None,
-        lifespan=greet,
     )
-    app.router.route_class = _StrictRoute
-    app.add_middleware(Gate, max_body_bytes=max_body_bytes)
+    app.router.route_class = StrictRoute
+    app.add_middleware(Admission)  # the one that is added last comes first
+    app.add_middleware(
+        Gate,
+        max_body_bytes=max_body_bytes,
+        guard=guard,
+        refused=None if observer is None else observer.refused,
+    )
+    door = Door(desks, observer)
+    app.include_router(_questions(door, users))
+    app.include_router(user_router(door, users, forget))
 
-    @app.post("/v1/score", response_model=Answer, responses=_TROUBLES)
+    @app.get("/v1/ensemble", responses=TROUBLES_WITHOUT_BODY)
+    async def ensemble() -> EnsembleCard:
+        """What is served: members, weights, windows, how good it was on the test block."""
+        return door.primary().card
+
+    @app.get("/healthz", responses={400: TROUBLES[400]})
+    async def healthz() -> Health:
+        """Whether this process answers."""
+        return Health()
+
+    @app.get("/readyz", responses={400: TROUBLES[400], 503: TROUBLES[503]})
+    async def readyz() -> Ready:
+        """Whether questions are answered: a member of the version that is served does."""
+        desk = door.primary()
+        if not await desk.greet(timeout_s=_READY_S):
+            raise HTTPException(503, "no member answers", {"Retry-After": "1"})
+        return Ready(ensemble=desk.card.name, version=desk.card.version)
+
+    for part in parts:
+        app.include_router(part)
+    handle_refusals(app)
+    return app
+
+
+def _questions(door: Door, users: UserStore | None) -> APIRouter:
+    """The routes that ask the members."""
+    router = APIRouter(route_class=StrictRoute)
+
+    async def ask(
+        body: _Body,
+        act: Callable[[Desk, _Body, Errand], Awaitable[Answered]],
+        request: Request,
+        deadline_ms: int,
+        *,
+        copied: bool = True,
+    ) -> Response:
+        stored = await recall(users, body)
+        put = _acting(body, stored, act)
+        answered = await door.answered(put, request, deadline_ms, body.user, copied=copied)
+        return answered.response()
+
+    @router.post("/v1/score", response_model=Answer, responses=TROUBLES)
     async def score(body: ScoreBody, request: Request, deadline_ms: Deadline = 2000) -> Response:
         """How inclined the user is to each of the candidates."""
-        return await desk.score(body, request, deadline_ms)
+        return await ask(body, Desk.score, request, deadline_ms)
 
-    @app.post("/v1/recommend", response_model=Answer, responses=_TROUBLES)
+    @router.post("/v1/recommend", response_model=Answer, responses=TROUBLES)
     async def recommend(
         body: RecommendBody, request: Request, deadline_ms: Deadline = 2000
     ) -> Response:
         """The items to which the user is most inclined."""
-        return await desk.recommend(body, request, deadline_ms)
+        return await ask(body, Desk.recommend, request, deadline_ms)
 
-    @app.get("/v1/ensemble")
-    async def ensemble() -> EnsembleCard:
-        """What is served: members, weights, windows, how good it was on the test block."""
-        return desk.card
+    @router.post("/v1/explain", response_model=Explanation, responses=TROUBLES)
+    async def explanation(
+        body: ExplainBody, request: Request, deadline_ms: Deadline = 2000
+    ) -> Response:
+        """Why a few candidates have their scores: events that moved them, and members' parts."""
+        return await ask(body, explain, request, deadline_ms, copied=False)
 
-    @app.get("/healthz")
-    async def healthz() -> Health:
-        """Whether answers are given."""
-        return Health(ensemble=desk.card.name, version=desk.card.version)
+    @router.post("/v1/batch", response_model=BatchAnswer, responses=TROUBLES)
+    async def batch(body: BatchBody, request: Request, deadline_ms: Deadline = 2000) -> Response:
+        """Many questions at once, under one deadline; each has its own answer or trouble."""
 
-    app.add_exception_handler(RequestValidationError, _on_invalid)
-    app.add_exception_handler(RefusedError, _on_refused)
-    app.add_exception_handler(StarletteHTTPException, _on_http_error)
-    return app
+        async def one(asked: Question, stored: list[Event] | None, part: str) -> Answered:
+            put = (
+                _acting(asked, stored, Desk.score)
+                if isinstance(asked, ScoreBody)
+                else _acting(asked, stored, Desk.recommend)
+            )
+            return await door.answered(put, request, deadline_ms, asked.user, part=part)
 
+        request_id = request.scope["state"][REQUEST_ID]
+        found = await answer_batch(body, request_id, lambda asked: recall(users, asked), one)
+        return Response(found.model_dump_json(exclude_unset=True), media_type="application/json")
 
-class _StrictRequest(Request):
-    async def json(self) -> Any:
-        return _strict_json(await self.body())
-
-
-class _StrictRoute(APIRoute):
-    """Reads bodies as JSON to the letter: no duplicate keys, no NaN."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def strict(request: Request) -> Response:
-            return await handler(_StrictRequest(request.scope, request.receive))
-
-        return strict
+    return router
 
 
-def _strict_json(body: bytes) -> Any:
-    try:
-        return json.loads(
-            body.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_refuse_constant
-        )
-    except (ValueError, RecursionError):  # bad UTF-8 and bad JSON are ValueErrors
-        raise HTTPException(
-            400, "expected JSON in UTF-8, without duplicate keys, NaN or deep nesting"
-        ) from None
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("duplicate key")
-    return found
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError("NaN or Infinity")
-
-
-async def _on_invalid(request: Request, error: Exception) -> Response:
-    errors: Sequence[Mapping[str, Any]] = (
-        error.errors() if isinstance(error, RequestValidationError) else []
-    )
-    return _unprocessable(request, [_problem(found) for found in errors[:_MAX_PROBLEMS]])
-
-
-async def _on_refused(request: Request, error: Exception) -> Response:
-    found = [(error.place, error.problem)] if isinstance(error, RefusedError) else []
-    return _unprocessable(request, [Problem(place=p, problem=what) for p, what in found])
-
-
-async def _on_http_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, StarletteHTTPException):
-        raise error
-    headers = dict(error.headers or {})
-    return trouble(error.status_code, error.detail, request.scope["state"][REQUEST_ID], headers)
-
-
-def _unprocessable(request: Request, problems: list[Problem]) -> Response:
-    body = Trouble(
-        error="a field is not as expected",
-        problems=problems,
-        request_id=request.scope["state"][REQUEST_ID],
-    )
-    return Response(body.model_dump_json(), 422, media_type="application/json")
-
-
-def _problem(found: Mapping[str, Any]) -> Problem:
-    """Where and what, without what was sent. A field's unknown name is sent text too."""
-    places = [str(part) for part in found["loc"]]
-    if found["type"] == "extra_forbidden":
-        name = places.pop()
-        places.append(name if _NAME.fullmatch(name) else "(unknown field)")
-    return Problem(place=".".join(places), problem=found["msg"])
+def _acting(
+    body: _Body,
+    stored: list[Event] | None,
+    act: Callable[[Desk, _Body, Errand], Awaitable[Answered]],
+) -> Act:
+    """A question for whichever version answers: what it reads of stored events is its own."""
+    return lambda desk, errand: act(desk, desk.recalled(body, stored), errand)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -19,17 +19,22 @@ from numpy.typing import NDArray
 
 from penchant.ensembles.artefact import Ensemble
 from penchant.ensembles.cascade import Cascade
+from penchant.ensembles.combination import Combination
 from penchant.ensembles.normalize import normalize
 from penchant.serve.history import Question, merge
 from penchant.serve.schema import LeftOut
 
-__all__ = ["AskMember", "OverloadedError", "Panel", "Verdict"]
+__all__ = ["AskMember", "DownError", "OverloadedError", "Panel", "Verdict"]
 
 logger = logging.getLogger(__name__)
 
 
 class OverloadedError(Exception):
     """A member has as many requests waiting as it may have."""
+
+
+class DownError(Exception):
+    """A member's process is gone, or does not move; it is being looked after."""
 
 
 class AskMember(Protocol):
@@ -40,6 +45,7 @@ class AskMember(Protocol):
 
         Raises:
             OverloadedError: it takes no more questions at the moment.
+            DownError: its process is gone.
             Exception: whatever can go wrong on the way; the member is then left out.
         """
         ...
@@ -53,6 +59,7 @@ class Verdict:
     probabilities: NDArray[np.float64] | None  # (R, C); None where scores were not calibrated
     members: Mapping[str, NDArray[np.float32]]  # of those that answered, each (R, C)
     left_out: list[LeftOut]
+    latency_ms: Mapping[str, float] = field(default_factory=dict)  # of those that answered
 
 
 class Panel:
@@ -66,6 +73,11 @@ class Panel:
     def __init__(self, ensemble: Ensemble, ask: AskMember) -> None:
         self._ensemble, self._ask = ensemble, ask
 
+    @property
+    def combination(self) -> Combination:
+        """How the members are combined."""
+        return self._ensemble.combination
+
     async def judge(self, question: Question, timeout_s: float) -> Verdict:
         """Ask everybody, wait for at most `timeout_s`, combine.
 
@@ -74,8 +86,10 @@ class Panel:
         until = time.monotonic() + timeout_s
         scores: dict[str, NDArray[np.float32]] = {}
         left_out: list[LeftOut] = []
+        latency_ms: dict[str, float] = {}
         for names in self._stages():
-            left_out += await self._ask_all(names, question, until - time.monotonic(), scores)
+            timeout_s = until - time.monotonic()
+            left_out += await self._ask_all(names, question, timeout_s, scores, latency_ms)
             if self._sure(scores):
                 break
         combined = self._combine(question, scores) if scores else None
@@ -84,6 +98,7 @@ class Panel:
             probabilities=None if combined is None else self._ensemble.probabilities(combined),
             members=scores,
             left_out=left_out,
+            latency_ms={name: latency_ms[name] for name in scores},
         )
 
     def _stages(self) -> Sequence[Sequence[str]]:
@@ -104,9 +119,18 @@ class Panel:
         question: Question,
         timeout_s: float,
         scores: dict[str, NDArray[np.float32]],
+        latency_ms: dict[str, float],
     ) -> list[LeftOut]:
         """Add the scores of those that answer in time; returns the others."""
-        tasks = {name: asyncio.create_task(self._ask(name, question)) for name in names}
+
+        async def timed(name: str) -> NDArray[np.float32] | None:
+            began = time.monotonic()
+            try:
+                return await self._ask(name, question)
+            finally:
+                latency_ms[name] = (time.monotonic() - began) * 1000
+
+        tasks = {name: asyncio.create_task(timed(name)) for name in names}
         try:
             await asyncio.wait(tasks.values(), timeout=max(timeout_s, 0.0))
         finally:  # the client may be gone: then nobody waits for the members either
@@ -144,6 +168,8 @@ def _outcome(
         return LeftOut(member=name, reason="failed")
     if isinstance(error, OverloadedError):
         return LeftOut(member=name, reason="overloaded")
+    if isinstance(error, DownError):
+        return LeftOut(member=name, reason="down")
     # The type alone: a message might repeat what a user sent.
     logger.warning("member %s failed: %s", name, type(error).__name__)
     return LeftOut(member=name, reason="failed")

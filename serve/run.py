@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import os
 import signal
 import socket
 import threading
@@ -12,20 +13,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
 
-from penchant.platform.cluster import Cluster, start_ray
+from penchant.platform.cluster import Cluster, environment, start_ray
 from penchant.platform.errors import ConfigError, RunError, UnreachableError
+from penchant.serve.deploy import start_version, why_not
+from penchant.serve.places import Placement
+from penchant.serve.service import Endpoint, Service, Traffic
 
-if TYPE_CHECKING:
-    from ray.serve.schema import ServeStatus
+__all__ = ["FRONT", "find_ensemble", "free_port", "serving", "wait_for_stop"]
 
-    from penchant.serve.app import ServeArgs
+#: Name of the Serve application that answers HTTP.
+FRONT = "front"
 
-__all__ = ["APP", "find_ensemble", "free_port", "serving", "wait_for_stop"]
-
-#: Name of the Serve application.
-APP = "penchant"
+#: Read when Serve's processes start: Serve's own lines go to its log files, not to the terminal.
+_SERVE = {"RAY_SERVE_LOG_TO_STDERR": "0"}
 
 #: Artefact of the best single member, which `report.json` names by the member's own id.
 _SINGLE = "single"
@@ -60,33 +61,53 @@ def find_ensemble(place: Path) -> Path:
 
 
 @contextmanager
-def serving(directory: Path, *, host: str = "127.0.0.1", port: int = 8000) -> Iterator[str]:
+def serving(
+    directory: Path,
+    service: Service,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    placement: Placement = "auto",
+) -> Iterator[str]:
     """Serve an ensemble for the length of a `with`; yields its address.
 
     Args:
         directory: the artefact.
-        host: a loopback address.
+        service: keeps keys, users, feedback and predictions.
+        host: where to listen; others than loopback addresses need API keys.
         port: where to listen.
+        placement: which members share a process.
 
     Raises:
-        ConfigError: the host is open to others.
+        ConfigError: the host is open to others and there are no keys.
         UnreachableError: the port is taken.
         DataError: the artefact is not whole.
         RunError: a member does not start.
     """
     from penchant.ensembles.artefact import read_ensemble_card
 
-    _check_host(host)
+    guarded = service.has_keys()
+    _check_host(host, service, guarded=guarded)
     _check_port(host, port)
     members = len(read_ensemble_card(directory)["weights"])
-    with start_ray(address="local") as cluster:
-        from ray import serve
-
-        _start(_sized(directory, members + 1, cluster), host, port)
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    with environment(_SERVE), start_ray(address="local") as cluster:
+        share, replicas = _size(members + 1, cluster)
         try:
-            yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            _start(directory, service, host, port, placement, share, replicas, guarded)
+            service.announce(
+                Endpoint(
+                    url=url,
+                    ray_address=_ray_address(),
+                    pid=os.getpid(),
+                    cpus_per_replica=share,
+                    max_replicas=replicas,
+                )
+            )
+            yield url
         finally:
-            serve.delete(APP)  # what is being answered is finished first
+            service.retire()
+            _stop()
 
 
 def wait_for_stop() -> None:
@@ -113,23 +134,29 @@ def free_port(host: str = "127.0.0.1") -> int:
         return port
 
 
-def _sized(directory: Path, deployments: int, cluster: Cluster) -> ServeArgs:
-    """As many replicas under load as there are CPUs, and room for an update to roll out."""
-    from penchant.serve.app import ServeArgs
+def _size(deployments: int, cluster: Cluster) -> tuple[float, int]:
+    """CPUs to set aside for each replica, and how many replicas a deployment may have.
 
-    share = cluster.cpus / (2 * deployments)  # old and new replicas stand side by side
-    return ServeArgs(
-        directory=str(directory.resolve()),
-        cpus_per_replica=max(min(_CPUS_PER_REPLICA, int(1000 * share) / 1000), 0.001),
-        max_replicas=cluster.cpus,
-    )
+    As many as there are CPUs under load, and room for two versions side by side.
+    """
+    share = cluster.cpus / (4 * deployments)
+    return max(min(_CPUS_PER_REPLICA, int(1000 * share) / 1000), 0.001), cluster.cpus
 
 
-def _start(args: ServeArgs, host: str, port: int) -> None:
+def _start(
+    directory: Path,
+    service: Service,
+    host: str,
+    port: int,
+    placement: Placement,
+    share: float,
+    replicas: int,
+    guarded: bool,
+) -> None:
     from ray import serve
     from ray.serve.config import ProxyLocation
 
-    from penchant.serve.app import build
+    from penchant.serve.app import FrontArgs, VersionArgs, build_front
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
@@ -138,30 +165,57 @@ def _start(args: ServeArgs, host: str, port: int) -> None:
         # Its lines would hold request ids as clients send them, of any length.
         logging_config={"enable_access_log": False},
     )
+    args = VersionArgs(
+        directory=str(directory.resolve()),
+        placement=placement,
+        cpus_per_replica=share,
+        max_replicas=replicas,
+    )
+    service.switch(Traffic(primary=start_version(args)), "start")
+    front = FrontArgs(
+        service=str(service.directory),
+        cpus_per_replica=share,
+        max_replicas=replicas,
+        guarded=guarded,
+    )
     try:
-        serve.run(build(args), name=APP, route_prefix="/")
+        serve.run(build_front(front), name=FRONT, route_prefix="/")
     except RuntimeError as error:
-        why = _why(serve.status())
-        raise RunError(f"the ensemble in {args.directory} does not start: {why}") from error
+        why = why_not(serve.status(), FRONT)
+        raise RunError(f"the front of {service.directory} does not start: {why}") from error
 
 
-def _why(status: ServeStatus) -> str:
-    """The last line of what each deployment that failed has said."""
-    app = status.applications.get(APP)
-    messages = [] if app is None else [d.message for d in app.deployments.values() if d.message]
-    return "; ".join(message.strip().splitlines()[-1] for message in messages) or "no reason given"
+def _stop() -> None:
+    """Let everything finish what it is answering: the front first, then the members."""
+    from ray import serve
+
+    running = serve.status().applications
+    for name in sorted(running, key=lambda name: name != FRONT):
+        serve.delete(name)
 
 
-def _check_host(host: str) -> None:
+def _ray_address() -> str:
+    import ray
+
+    address: str = ray.get_runtime_context().gcs_address
+    return address
+
+
+def _check_host(host: str, service: Service, *, guarded: bool) -> None:
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        known = True
     except ValueError:
-        loopback = False
-    if not loopback:
+        loopback = known = False
+    if not known:
         raise ConfigError(
-            f"--host is {host!r}, expected a loopback address such as 127.0.0.1: the endpoint has "
-            "no API keys yet, so anybody who reaches it could ask it. Put a proxy that asks for "
-            "keys in front of it."
+            f"--host is {host!r}, expected an IP address to listen on, such as 127.0.0.1."
+        )
+    if not loopback and not guarded:
+        raise ConfigError(
+            f"--host is {host!r}, which others can reach, and {service.directory} has no API "
+            "keys, so anybody could ask. Expected a loopback address such as 127.0.0.1, or a key: "
+            f"`penchant serve key add NAME --service {service.directory}`."
         )
 
 

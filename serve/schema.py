@@ -8,21 +8,12 @@ user.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    FailFast,
-    Field,
-    StringConstraints,
-    WithJsonSchema,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, Field, StringConstraints, with_config
+from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
-from penchant.platform.timeline import as_utc
+from penchant.serve.fields import STRICT, Bounded, Event, ItemId, Moment, OneProblem, UserId
 
 __all__ = [
     "MAX_CANDIDATES",
@@ -30,12 +21,14 @@ __all__ = [
     "MAX_K",
     "Answer",
     "Ask",
+    "AskedCandidate",
+    "Candidate",
     "EnsembleCard",
-    "Event",
     "Health",
     "LeftOut",
     "MemberCard",
     "Problem",
+    "Ready",
     "RecommendBody",
     "RefusedError",
     "Result",
@@ -46,9 +39,6 @@ __all__ = [
 MAX_EVENTS = 10_000
 MAX_CANDIDATES = 1_000
 MAX_K = 100
-
-_FIRST_MS = as_utc(datetime(1900, 1, 1, tzinfo=UTC))
-_LAST_MS = as_utc(datetime(2200, 1, 1, tzinfo=UTC))
 
 
 class RefusedError(Exception):
@@ -64,74 +54,51 @@ class RefusedError(Exception):
         self.place, self.problem = place, problem
 
 
-def _milliseconds(value: object) -> int:
-    """ISO 8601 text (UTC where no zone is given) or whole milliseconds since 1970."""
-    if isinstance(value, str) and len(value) <= 40:
-        try:
-            value = as_utc(datetime.fromisoformat(value))
-        except (ValueError, OverflowError):
-            value = None
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise PydanticCustomError("moment", "expected ISO 8601 or whole milliseconds since 1970")
-    if not _FIRST_MS <= value < _LAST_MS:
-        raise PydanticCustomError("moment", "expected a moment between 1900 and 2200")
-    return value
+@with_config(STRICT)
+class Candidate(TypedDict):
+    """An item with its text, for ensembles that may not know it yet."""
+
+    id: ItemId
+    text: Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 
 
-Moment = Annotated[
-    int,
-    BeforeValidator(_milliseconds),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "format": "date-time", "maxLength": 40},
-                {"type": "integer", "minimum": _FIRST_MS, "exclusiveMaximum": _LAST_MS},
-            ],
-            "description": "ISO 8601 (UTC where no zone is given) or milliseconds since 1970.",
-        }
-    ),
-]
-ItemId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
-Label = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-
-
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class Event(_Body):
-    """Something that the user did."""
-
-    item: ItemId = Field(description="An item's id; unknown ones are ignored and counted.")
-    time: Moment
-    group: Label | None = Field(
-        default=None,
-        description="Basket or session. Give it for all events or for none; without it, events of "
-        "equal time are a group.",
-    )
-    type: Label | None = Field(default=None, description="Needed where the data have several.")
-    value: float | None = Field(
-        default=None, ge=-1e9, le=1e9, allow_inf_nan=False, description="By default 1."
-    )
-
-
-class Ask(_Body):
+class Ask(BaseModel):
     """What both questions have in common."""
 
+    model_config = STRICT
+
+    user: UserId | None = Field(
+        default=None,
+        description="Who is asked about: whose stored events are the history where none is given, "
+        "and who stays with one version while several are live.",
+    )
     time: Moment | None = Field(default=None, description="The moment asked about; now by default.")
-    history: Annotated[list[Event], Field(max_length=MAX_EVENTS), FailFast()] = Field(
-        description="What the user did before, in any order; equal times keep their order. Empty "
-        "for a user of whom nothing is known."
+    history: Annotated[list[Event], Bounded(MAX_EVENTS)] | None = Field(
+        default=None,
+        description="What the user did before, in any order; equal times keep their order, and "
+        "equal events count as often as they are given. Empty for a user of whom nothing is known. "
+        "Without it, the events that were sent to /v1/events for this user.",
     )
     members: bool = Field(default=False, description="Give every member's own score too.")
+
+
+AskedCandidate = Annotated[
+    ItemId | Candidate,
+    Field(union_mode="left_to_right"),
+    OneProblem(
+        "candidate",
+        "expected an item's id of 1 to 256 characters, or an object of its id and its text of 1 to "
+        "2000 characters",
+    ),
+]
 
 
 class ScoreBody(Ask):
     """How inclined is the user to each of these items?"""
 
-    candidates: Annotated[
-        list[ItemId], Field(min_length=1, max_length=MAX_CANDIDATES), FailFast()
-    ] = Field(description="Ids of known items; answered in this order.")
+    candidates: Annotated[list[AskedCandidate], Bounded(MAX_CANDIDATES, least=1)] = Field(
+        description="Known items; answered in this order."
+    )
 
 
 class RecommendBody(Ask):
@@ -142,7 +109,7 @@ class RecommendBody(Ask):
         default=None,
         description="Leave out items of the history; by default as the ensemble was made.",
     )
-    exclude: Annotated[list[ItemId], Field(max_length=MAX_CANDIDATES), FailFast()] = Field(
+    exclude: Annotated[list[ItemId], Bounded(MAX_CANDIDATES)] = Field(
         default=[], description="Further items to leave out; unknown ones are ignored."
     )
 
@@ -170,7 +137,7 @@ class LeftOut(BaseModel):
     """A member without which the answer was made."""
 
     member: str
-    reason: Literal["deadline", "failed", "overloaded"]
+    reason: Literal["deadline", "failed", "overloaded", "down"]
 
 
 class Answer(BaseModel):
@@ -182,6 +149,9 @@ class Answer(BaseModel):
     time_ms: int = Field(description="The moment that was asked about.")
     degraded: bool = Field(description="Members are missing; the others' weights were scaled up.")
     left_out: list[LeftOut]
+    cold_start: bool = Field(
+        default=False, description="Nothing was known of the user: the answer is that of anybody."
+    )
     used_events: int = Field(description="Zero for a cold start.")
     ignored_events: int = Field(description="Events of items that the ensemble does not know.")
     results: list[Result]
@@ -216,9 +186,15 @@ class EnsembleCard(BaseModel):
 
 
 class Health(BaseModel):
-    """Answers are given."""
+    """The process answers."""
 
     status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    """Questions are answered."""
+
+    status: Literal["ready"] = "ready"
     ensemble: str
     version: str
 

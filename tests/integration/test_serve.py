@@ -217,7 +217,7 @@ def test_it_says_what_it_serves_and_how_to_ask(endpoint: Endpoint) -> None:
     assert {m["id"]: m["weight"] for m in card["members"]} == WEIGHTS
     assert card["data_until"] == "2024"
     assert "/v1/score" in endpoint.client.get("/openapi.json").json()["paths"]
-    assert endpoint.client.get("/healthz").json()["version"] == card["version"]
+    assert endpoint.client.get("/readyz").json()["version"] == card["version"]
 
 
 def test_a_second_endpoint_on_the_same_port_is_refused(endpoint: Endpoint) -> None:

@@ -15,11 +15,9 @@ from penchant.ensembles.linear import Linear
 from penchant.ensembles.predictions import read_predictions
 from penchant.platform.config import Ensemble
 from penchant.platform.timeline import Block
-from penchant.serve.card import open_desk
-from penchant.serve.ingress import make_app
 from penchant.serve.stored import StoredRequests
 
-from .test_serve_law import RANKING, YES_NO, close, fitted_run, in_one_process, post
+from .test_serve_law import RANKING, YES_NO, close, fitted_run, post, served
 
 SHOWN = 4
 
@@ -38,7 +36,7 @@ def test_every_combiner_serves_what_it_says_of_the_store(tmp_path: Path, setting
         combination = combiner.fit(blend, spec.metric)
         directory = save_ensemble(prepared.run, combiner.name, combination, spec, {})
         ensemble = load_ensemble(directory)
-        app = make_app(open_desk(directory, in_one_process(ensemble)))
+        app = served(directory, ensemble)
         expected = combine(combination, test.scores, test.facts)
         np.testing.assert_allclose(
             ensemble.score(prepared.log, test.requests), expected, rtol=1e-5, atol=1e-5
@@ -58,7 +56,7 @@ def test_a_calibrated_ensemble_says_how_likely_each_item_is(tmp_path: Path) -> N
     facts = {"calibrator": {"kind": "temperature", "temperature": 2.0}}
     directory = save_ensemble(prepared.run, "one", alone, prepared.experiment.requests, facts)
     stored = StoredRequests.open(prepared.run.root)
-    app = make_app(open_desk(directory, in_one_process(load_ensemble(directory))))
+    app = served(directory, load_ensemble(directory))
     body = stored.body(0) | {"candidates": stored.catalog.item_ids}
     results = post(app, "/v1/score", body).json()["results"]
     expected = special.softmax([result["score"] / 2.0 for result in results])

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from penchant.platform.config import Requests
 from penchant.platform.events import Catalog
@@ -40,6 +43,34 @@ def test_events_are_sorted_by_time_and_equal_times_keep_their_order() -> None:
     assert items(question) == ["a", "b", "c", "b"]
     assert question.time_ms.tolist() == [5, 5, 9, 9]
     assert (question.group, ignored) == (None, 0)
+
+
+def test_equal_events_count_as_often_as_they_are_given() -> None:
+    """As in the log, where two of an item in a basket are two rows."""
+    question, _ = reader().question(body(("a", 5, "x"), ("a", 5, "x"), ("a", 5, "x")), NOW_MS)
+    assert items(question) == ["a", "a", "a"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from("abc?"), st.integers(1, 4), st.sampled_from("xyz")), max_size=12
+    ),
+    st.booleans(),
+)
+def test_events_stand_in_the_order_of_the_log(
+    events: list[tuple[str, int, str]], named: bool
+) -> None:
+    given_ = [event if named else event[:2] for event in events]
+    question, ignored = reader().question(body(*given_), NOW_MS)
+    keys = [(time, group if named else "") for _, time, group in events]
+    order = sorted(range(len(events)), key=lambda at: (keys[at][0], keys.index(keys[at]), at))
+    known = [at for at in order if events[at][0] != "?"]
+    assert items(question) == [events[at][0] for at in known]
+    assert ignored == len(events) - len(known)
+    groups = [keys[at][1] or keys[at][0] for at in known]
+    runs = [len(list(run)) for _, run in itertools.groupby(groups)]
+    assert question.group is not None
+    assert question.group.tolist() == [at for at, size in enumerate(runs) for _ in range(size)]
 
 
 def test_a_group_stands_together_where_its_first_event_of_a_moment_stood() -> None:

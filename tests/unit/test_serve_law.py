@@ -30,6 +30,7 @@ from penchant.serve.history import Question
 from penchant.serve.ingress import make_app
 from penchant.serve.member_deployment import MemberReplica, answer_all
 from penchant.serve.stored import StoredRequests
+from penchant.serve.traffic import LiveDesks, Split
 from penchant.trainers.fit import fit_baseline
 from penchant.trainers.member import Member, Past
 from penchant.trainers.network import SequenceNetwork
@@ -135,6 +136,11 @@ def in_one_process(ensemble: Ensemble) -> Any:
     return ask
 
 
+def served(directory: Path, ensemble: Ensemble) -> FastAPI:
+    desk = open_desk(directory, in_one_process(ensemble))
+    return make_app(LiveDesks(Split(primary=desk)))
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -154,7 +160,7 @@ def test_the_endpoint_gives_the_scores_of_the_store(tmp_path: Path, setting: str
         prepared.run, "all", Linear(normalization=how, weights=weights), spec, {}
     )
     ensemble = load_ensemble(directory)
-    app = make_app(open_desk(directory, in_one_process(ensemble)))
+    app = served(directory, ensemble)
     stored = StoredRequests.open(prepared.run.root)
     asked = prepared.requests[Block.TEST]
     store = {name: prepared.run.read_predictions(Block.TEST, name, asked.row) for name in recipes}
@@ -196,7 +202,7 @@ def test_a_member_that_is_not_sound_or_not_as_saved_takes_no_traffic(
         copied.symlink_to(saved)
     expected = (RunError, "sound") if broken == "nan weights" else (DataError, "not the file")
     with pytest.raises(expected[0], match=expected[1]):
-        MemberReplica(str(directory), "items")
+        MemberReplica(str(directory), ["items"])
 
 
 def close(scores: list[float | None], stored: NDArray[np.float32]) -> None:

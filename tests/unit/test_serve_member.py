@@ -17,8 +17,9 @@ from penchant.platform.config import Requests
 from penchant.platform.events import EventLog
 from penchant.platform.recipes import PersonalRecipe
 from penchant.platform.requests import Requests as Asked
+from penchant.serve.batcher import Batcher
 from penchant.serve.history import Question
-from penchant.serve.member_deployment import MAX_BATCH, Batcher, answer_all
+from penchant.serve.member_deployment import MAX_BATCH, answer_all
 
 ITEMS = ["a", "b", "poison", "bomb"]
 
@@ -87,11 +88,15 @@ class Counting:
         return [np.full((1, 1), len(q.item), dtype=np.float32) for q in questions]
 
 
+def batched(score: Counting) -> Batcher[Question, NDArray[np.float32] | None]:
+    return Batcher(score, lambda asked: asked.cost, max_batch=MAX_BATCH, max_cost=1_000_000)
+
+
 def test_what_gathers_while_a_batch_is_scored_is_the_next_batch() -> None:
     score = Counting()
 
     async def ask() -> list[float]:
-        batcher = Batcher(score)
+        batcher = batched(score)
         first = asyncio.create_task(batcher.ask(asked_about()))
         await asyncio.sleep(0.05)
         rest = [asyncio.create_task(batcher.ask(asked_about("a", copies=n))) for n in range(20)]
@@ -108,7 +113,7 @@ def test_a_question_whose_caller_has_left_is_not_scored() -> None:
     score = Counting()
 
     async def ask() -> None:
-        batcher = Batcher(score)
+        batcher = batched(score)
         first = asyncio.create_task(batcher.ask(asked_about()))
         await asyncio.sleep(0.05)
         second, third = (asyncio.create_task(batcher.ask(asked_about())) for _ in range(2))
@@ -127,7 +132,7 @@ def test_a_batch_is_bounded_by_the_events_that_it_reads() -> None:
     large = asked_about("a", copies=400_000)
 
     async def ask() -> None:
-        batcher = Batcher(score)
+        batcher = batched(score)
         first = asyncio.create_task(batcher.ask(asked_about()))
         await asyncio.sleep(0.05)
         rest = [asyncio.create_task(batcher.ask(large)) for _ in range(5)]

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from penchant.platform.errors import ConfigError, DataError, UnreachableError
+from penchant.serve.keys import KeyRing
 from penchant.serve.run import find_ensemble, free_port, serving, wait_for_stop
+from penchant.serve.service import Service
 
 
 def make_run(root: Path, recommended: str, *ensembles: str) -> Path:
@@ -50,9 +52,22 @@ def test_what_was_not_compared_or_is_gone_is_refused(tmp_path: Path) -> None:
         find_ensemble(run)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "example.org", ""])
-def test_hosts_that_others_reach_are_refused(tmp_path: Path, host: str) -> None:
-    with pytest.raises(ConfigError, match="no API keys yet"), serving(tmp_path, host=host):
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7"])
+def test_hosts_that_others_reach_are_refused_without_keys(tmp_path: Path, host: str) -> None:
+    service = Service(tmp_path / "service")
+    refused = pytest.raises(ConfigError, match="penchant serve key add")
+    with refused, serving(tmp_path, service, host=host):
+        pass
+    KeyRing(service.directory).add("shop")
+    passed = pytest.raises((DataError, UnreachableError))  # it goes on to the next check
+    with passed, serving(tmp_path, service, host=host):
+        pass
+
+
+@pytest.mark.parametrize("host", ["example.org", "", "127.0.0.1:80"])
+def test_hosts_that_are_no_addresses_are_refused(tmp_path: Path, host: str) -> None:
+    refused = pytest.raises(ConfigError, match="expected an IP address")
+    with refused, serving(tmp_path, Service(tmp_path), host=host):
         pass
 
 
@@ -60,12 +75,15 @@ def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         taken = pytest.raises(UnreachableError, match=f"port {port} on 127.0.0.1 cannot be used")
-        with taken, serving(tmp_path, port=port):
+        with taken, serving(tmp_path, Service(tmp_path), port=port):
             pass
 
 
 def test_a_directory_without_an_artefact_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no ensemble"), serving(tmp_path, port=free_port()):
+    with (
+        pytest.raises(DataError, match="holds no ensemble"),
+        serving(tmp_path, Service(tmp_path), port=free_port()),
+    ):
         pass
 
 

@@ -96,6 +96,21 @@ def test_only_the_first_bad_event_of_many_is_reported() -> None:
     assert places({"history": [{"item": 1, "time": 1}] * MAX_EVENTS}) == {("history", 0, "item")}
 
 
-def test_a_history_is_required_even_where_it_is_empty() -> None:
-    with pytest.raises(ValidationError, match="history"):
-        RecommendBody.model_validate({"k": 3})
+def test_no_history_is_not_an_empty_one() -> None:
+    assert RecommendBody.model_validate({"user": "ann"}).history is None
+    assert RecommendBody.model_validate({"user": "ann", "history": []}).history == []
+
+
+@pytest.mark.parametrize("user", ["", "x" * 129, "two\nlines", "nul\x00", "\u202erl", 7, "\ud800"])
+def test_a_user_is_1_to_128_printable_characters(user: object) -> None:
+    assert places({"user": user}) == {("user",)}
+    assert RecommendBody.model_validate({"user": "Zoë 7/\u05d0"}).user == "Zoë 7/\u05d0"
+
+
+@pytest.mark.parametrize(
+    "candidate", [7, None, {}, {"id": "a"}, {"text": "a"}, {"id": "", "text": "a"}]
+)
+def test_a_candidate_is_an_id_or_an_id_with_a_text(candidate: object) -> None:
+    assert places({"candidates": ["milk", candidate]}) == {("candidates", 1)}
+    given = ["milk", {"id": "new", "text": "a new one"}]
+    assert ScoreBody.model_validate({"history": [], "candidates": given}).candidates == given

@@ -1,0 +1,193 @@
+"""Drills in which processes die, stop or stumble while requests come in."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import psutil
+from drills.load import beside, failed
+from drills.served import Served
+
+Row = dict[str, Any]
+
+
+def kill_member(service: Served, bodies: Sequence[bytes], rate: float) -> Row:
+    """SIGKILL the largest member that does not share a process."""
+    victim = _apart(service)
+    with beside(service.url, bodies, rate=rate, duration_s=30) as load:
+        victim.kill()
+        degraded_s = service.until(lambda answer: answer["degraded"], bodies[0], 10)
+        whole_s = service.until(lambda answer: not answer["degraded"], bodies[0])
+    report = load.report()
+    return {
+        "drill": "SIGKILL a member replica",
+        "requests": report.sent,
+        "failed": failed(report),
+        "degraded": report.degraded,
+        "result": f"degraded after {degraded_s:.1f} s, whole again after {whole_s:.1f} s more",
+        "met": failed(report) == 0 and report.degraded > 0,
+        "whole_s": whole_s,
+    }
+
+
+def stop_member(service: Served, bodies: Sequence[bytes], rate: float) -> Row:
+    """SIGSTOP a member: it is there and does not move, until the health check replaces it."""
+    victim = _apart(service)
+    with beside(service.url, bodies, rate=rate, duration_s=45) as load:
+        victim.suspend()
+        whole_s = service.until(
+            lambda answer: not answer["degraded"] and not _alive(victim), bodies[0], 60
+        )
+    report = load.report()
+    if _alive(victim):
+        victim.resume()
+    return {
+        "drill": "SIGSTOP a member replica",
+        "requests": report.sent,
+        "failed": failed(report),
+        "degraded": report.degraded,
+        "result": f"replaced and whole after {whole_s:.1f} s; "
+        f"longest answer {_longest(report):.0f} ms at a deadline of 2,000",
+        "met": failed(report) == 0 and whole_s < 60,
+    }
+
+
+def straggle(service: Served, bodies: Sequence[bytes], rate: float) -> Row:
+    """A member that stands still for 500 ms every second, and callers who wait 300 ms."""
+    victim = _apart(service)
+    with beside(service.url, bodies, rate=rate, duration_s=15, deadline_ms=300) as load:
+        until = time.monotonic() + 13
+        while time.monotonic() < until:
+            victim.send_signal(signal.SIGSTOP)
+            time.sleep(0.5)
+            victim.send_signal(signal.SIGCONT)
+            time.sleep(0.5)
+    report = load.report()
+    return {
+        "drill": "a straggler, +500 ms",
+        "requests": report.sent,
+        "failed": failed(report),
+        "degraded": report.degraded,
+        "result": f"longest answer {_longest(report):.0f} ms at a deadline of 300",
+        "met": failed(report) == 0 and _longest(report) <= 310,
+        "over_deadline_ms": _longest(report) - 300,
+    }
+
+
+def kill_others(service: Served, bodies: Sequence[bytes], rate: float) -> list[Row]:
+    """SIGKILL the front, the proxy and the controller: what is lost, and for how long."""
+    rows = []
+    for name, title in (
+        ("the front", "ServeReplica:front"),
+        ("the proxy", "ProxyActor"),
+        ("the controller", "ServeController"),
+    ):
+        with beside(service.url, bodies, rate=rate, duration_s=30) as load:
+            found = service.replicas(title)
+            if not found:
+                raise RuntimeError(f"no process is called {title}")
+            found[0].kill()
+            began = time.monotonic()
+            gap_s = _gap(service, bodies[0], began)
+        report = load.report()
+        rows.append(
+            {
+                "drill": f"SIGKILL {name}",
+                "requests": report.sent,
+                "failed": failed(report),
+                "degraded": report.degraded,
+                "result": f"longest time without an answer {gap_s:.1f} s; {report.errors}",
+                "met": None,  # measured, not promised
+            }
+        )
+    return rows
+
+
+def kill_all(service: Served, bodies: Sequence[bytes]) -> Row:
+    """SIGSTOP every member: 503 with Retry-After, at once when that is known."""
+    victims = service.members()
+    for victim in victims:
+        victim.suspend()
+    answers = []
+    for _ in range(8):
+        began = time.monotonic()
+        answer = service.ask(bodies[0], deadline_ms=1500)
+        answers.append((answer.status_code, time.monotonic() - began, answer.headers))
+    for victim in victims:
+        if _alive(victim):
+            victim.resume()
+    whole_s = service.until(lambda answer: not answer["degraded"], bodies[0], 60)
+    last = answers[-1]
+    return {
+        "drill": "all members stand still",
+        "requests": len(answers),
+        "failed": sum(code != 503 for code, _, _ in answers),
+        "degraded": 0,
+        "result": f"503 in {1000 * last[1]:.0f} ms once known, Retry-After "
+        f"{last[2].get('retry-after')}; whole {whole_s:.1f} s after they go on",
+        "met": all(code == 503 for code, _, _ in answers) and last[1] < 0.05,
+    }
+
+
+def leave(service: Served, bodies: Sequence[bytes], clients: int) -> Row:
+    """Clients that send a request and leave at once."""
+    before_mb = _memory_mb(service)
+    for at in range(clients):
+        with suppress(httpx.TimeoutException):
+            service.client.post(
+                "/v1/recommend",
+                content=bodies[at % len(bodies)],
+                headers={"content-type": "application/json"},
+                timeout=httpx.Timeout(5.0, read=0.001),
+            )
+    time.sleep(3)
+    good = service.ask(bodies[0]).status_code == 200
+    grown_mb = _memory_mb(service) - before_mb
+    return {
+        "drill": f"{clients} clients leave at once",
+        "requests": clients,
+        "failed": 0 if good else 1,
+        "degraded": 0,
+        "result": f"the next request is answered; memory {grown_mb:+.0f} MB",
+        "met": good and grown_mb < 50,
+    }
+
+
+def _apart(service: Served) -> psutil.Process:
+    """The replica of one member alone, or of several where there is none."""
+    alone = service.replicas(":member-")
+    if not alone:
+        raise RuntimeError("this ensemble has no member in a process of its own: serve it apart")
+    return alone[0]
+
+
+def _alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def _longest(report: Any) -> float:
+    return float("nan") if report.latency_ms is None else float(report.latency_ms.max)
+
+
+def _gap(service: Served, body: bytes, began: float) -> float:
+    """The longest time without an answer in the 20 s after something was killed."""
+    last, longest = began, 0.0
+    while time.monotonic() - began < 20:
+        try:
+            good = service.ask(body).status_code == 200
+        except httpx.HTTPError:
+            good = False
+        if good:
+            longest = max(longest, time.monotonic() - last)
+            last = time.monotonic()
+        time.sleep(0.02)
+    return max(longest, time.monotonic() - last)
+
+
+def _memory_mb(service: Served) -> float:
+    return sum(p.memory_info().rss for p in service.replicas("ray::")) / 1e6

@@ -1,0 +1,270 @@
+"""Penchant's serving beside plain FastAPI with torch and LitServe: same weights, same histories.
+
+    python benchmarks/serve_peers.py             # all cells, about a quarter of an hour
+    python benchmarks/serve_peers.py --quick     # the main ones, short: under two minutes
+
+Each server answers /v1/score about 16 films for recorded MovieLens-100K histories, with an ensemble
+of four text members (MiniLM's lowest three layers), all on this machine. First the peers are loaded
+by callers that wait for their answers, then Penchant, and all again by arrivals at 60% of what the
+slowest can do; no server is measured while another one works. LitServe is left out where it is not
+installed: pip install -c constraints.txt litserve.
+
+`ratio_fastapi` is Penchant's saturated rate over plain FastAPI's, `ratio_litserve_p99` LitServe's
+99th percentile over Penchant's at equal load: above 1, Penchant is better. `flops_share` is the
+arithmetic of its answers, without padding, over this machine's sgemm. A tiny network alone is the
+cell where a server costs more than its model. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+from peers.artefacts import (
+    flops_per_request,
+    prepare_movies,
+    save_text,
+    small_ensemble,
+    text_ensemble,
+)
+from peers.servers import HAS_LITSERVE, Server, running
+
+from penchant.platform.errors import PenchantError, RunError
+from penchant.platform.prepared import Prepared
+from penchant.serve.load.bodies import recorded_bodies
+from penchant.serve.load.cost import sgemm_gflops
+from penchant.serve.load.plan import LoadPlan
+from penchant.serve.load.report import LoadReport
+from penchant.serve.load.run import run_load
+from penchant.serve.stored import StoredRequests
+
+PATH = "/v1/score"
+CANDIDATES = 16
+MEMBERS = 4
+SHARE = 0.6  # of the slowest server's rate, at which all are compared
+DEADLINE_MS = 10_000  # the longest there is: an answer without some members is less work
+PEERS = ("fastapi", "litserve") if HAS_LITSERVE else ("fastapi",)
+
+
+@dataclass
+class Bench:
+    """Cells of the table as they are measured."""
+
+    bodies: Sequence[bytes]
+    duration_s: float
+    warmup_s: float
+    cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def measure(
+        self,
+        server: Server,
+        cell: str,
+        *,
+        callers: int | None = None,
+        rate: float | None = None,
+        bodies: Sequence[bytes] | None = None,
+    ) -> LoadReport:
+        """Load a server, print the row and keep it under the cell's name."""
+        plan = LoadPlan(
+            path=PATH,
+            duration_s=self.duration_s,
+            warmup_s=self.warmup_s,
+            timeout_s=60.0,
+            deadline_ms=DEADLINE_MS,
+            concurrency=callers,
+            rate=rate,
+        )
+        report = run_load(server.url, bodies or self.bodies, plan, pid=server.pid)
+        self.cells[f"{server.name} {cell}"] = report.to_json()
+        _print_row(server.name, cell, report)
+        return report
+
+
+def whole_per_s(report: LoadReport) -> float:
+    """Answers per second in which no member is missing."""
+    return report.requests_per_s * (1 - report.degraded / max(report.answered, 1))
+
+
+def median_ms(report: LoadReport) -> float | None:
+    return None if report.latency_ms is None else report.latency_ms.p50
+
+
+def worst_ms(report: LoadReport) -> float | None:
+    return None if report.latency_ms is None else report.latency_ms.p99
+
+
+def compare(bench: Bench, directory: Path, callers: Sequence[int], quick: bool) -> dict[str, Any]:
+    """All servers on the text ensemble: saturation, equal load; then what is special to ours."""
+    best: dict[str, float] = {}
+
+    def saturate(server: Server) -> None:
+        found = [bench.measure(server, f"{n} callers", callers=n) for n in callers]
+        best[server.name] = max(whole_per_s(report) for report in found)
+
+    with ExitStack() as stack:
+        peers = [stack.enter_context(running(name, directory)) for name in PEERS]
+        for peer in peers:
+            saturate(peer)
+        # Its processes would go on working beside the peers: it is stopped before they go on.
+        with running("penchant", directory) as ours:
+            same_scores([ours, *peers], bench.bodies[:3])
+            before = sgemm_gflops()
+            saturate(ours)
+            sgemm = max(before, sgemm_gflops())
+            rate = equal_rate(best)
+            equal = {"penchant": bench.measure(ours, "equal load", rate=rate)}
+            special = own_cells(bench, ours, quick)
+        for peer in peers:
+            equal[peer.name] = bench.measure(peer, "equal load", rate=rate)
+    tail = {name: worst_ms(report) for name, report in equal.items()}
+    return {
+        "per_s": {name: round(rate, 2) for name, rate in best.items()},
+        "ratio_fastapi": ratio(best["penchant"], best["fastapi"]),
+        "ratio_litserve": ratio(best["penchant"], best.get("litserve")),
+        "equal_load_per_s": round(rate, 2),
+        "p99_ms": tail,
+        "ratio_fastapi_p99": ratio(tail["fastapi"], tail["penchant"]),
+        "ratio_litserve_p99": ratio(tail.get("litserve"), tail["penchant"]),
+        "sgemm_gflops": round(sgemm, 1),
+        **special,
+    }
+
+
+def equal_rate(best: Mapping[str, float]) -> float:
+    """Requests per second at which all can be compared."""
+    slowest = min(best, key=lambda name: best[name])
+    if not best[slowest]:
+        raise RunError(
+            f"{slowest} answered nothing in the measured time, expected a rate to compare at. Is "
+            "the machine busy with something else?"
+        )
+    return SHARE * best[slowest]
+
+
+def own_cells(bench: Bench, ours: Server, quick: bool) -> dict[str, Any]:
+    """Several candidates at once, and users who come back."""
+    single = [_with_candidates(body, 1) for body in bench.bodies]
+    many = bench.measure(ours, f"1 caller, {CANDIDATES} candidates", callers=1)
+    one = bench.measure(ours, "1 caller, 1 candidate", bodies=single, callers=1)
+    singly = median_ms(one)
+    found = {
+        "ratio_candidates": ratio(None if singly is None else CANDIDATES * singly, median_ms(many))
+    }
+    if quick:
+        return found
+    again = bench.measure(ours, "8 callers, 8 users", bodies=bench.bodies[:8], callers=8)
+    others = bench.measure(ours, "8 callers, new users", callers=8)
+    return found | {"ratio_repeated": ratio(whole_per_s(again), whole_per_s(others))}
+
+
+def alone(bench: Bench, directory: Path, names: Sequence[str], cell: str) -> dict[str, Any]:
+    """Median milliseconds of one caller at each server."""
+    found = {}
+    for name in names:
+        with running(name, directory) as server:
+            found[name] = median_ms(bench.measure(server, cell, callers=1))
+    return found
+
+
+def same_scores(servers: Sequence[Server], bodies: Sequence[bytes]) -> None:
+    """Refuse to compare servers that do not answer alike."""
+    headers = {"content-type": "application/json", "x-deadline-ms": str(DEADLINE_MS)}
+    for body in bodies:
+        answers = []
+        for server in servers:
+            response = httpx.post(server.url + PATH, content=body, headers=headers, timeout=60)
+            response.raise_for_status()
+            answers.append([result["score"] for result in response.json()["results"]])
+        if not np.allclose(answers, answers[0], rtol=1e-3, atol=1e-3):
+            raise RunError(f"servers answer differently, expected equal scores: {answers}")
+
+
+def ratio(over: float | None, under: float | None) -> float | None:
+    return None if not over or not under else round(over / under, 2)
+
+
+def _with_candidates(body: bytes, number: int) -> bytes:
+    content = json.loads(body)
+    return json.dumps(content | {"candidates": content["candidates"][:number]}).encode()
+
+
+def _print_row(name: str, cell: str, report: LoadReport) -> None:
+    latency, cost = report.latency_ms, report.server
+    times = "" if latency is None else f"{latency.p50:>9.1f}{latency.p99:>9.1f}"
+    load = "" if cost is None else f"{cost.cpus:>7.2f}{cost.peak_rss_mb:>8.0f}"
+    wrong = ", ".join(f"{n} x {kind}" for kind, n in report.errors.items())
+    if report.degraded:
+        wrong = f"{report.degraded} degraded {wrong}"
+    print(f"{name:<10}{cell:<26}{report.requests_per_s:>8.1f}{times:>18}{load:>15}  {wrong}")
+    sys.stdout.flush()
+
+
+def run(folder: Path, quick: bool) -> dict[str, Any]:
+    """All cells."""
+    prepared: Prepared = prepare_movies(folder)
+    save_text(prepared, MEMBERS if quick else 8)
+    stored = StoredRequests.open(prepared.run.root)
+    bench = Bench(
+        bodies=recorded_bodies(stored, PATH, candidates=CANDIDATES),
+        duration_s=4.0 if quick else 20.0,
+        warmup_s=1.0 if quick else 3.0,
+    )
+    directory = text_ensemble(prepared, MEMBERS)
+    flops = flops_per_request(prepared, directory)
+    head = f"{'server':<10}{'cell':<26}{'per s':>8}{'p50 ms':>9}{'p99 ms':>9}{'CPUs':>7}{'MB':>8}"
+    print(head, flush=True)
+    found = compare(bench, directory, (1, 32) if quick else (1, 8, 32), quick)
+    found["gflop_per_request"] = round(flops / 1e9, 3)
+    found["flops_share"] = round(
+        found["per_s"]["penchant"] * flops / (found["sgemm_gflops"] * 1e9), 3
+    )
+    if not quick:
+        tiny = small_ensemble(prepared)
+        names = (*PEERS, "penchant")
+        found["tiny_ms"] = alone(bench, tiny, names, "tiny network, 1 caller")
+        found["fan_out_ms"] = {
+            number: alone(
+                bench,
+                text_ensemble(prepared, number),
+                ("fastapi", "penchant"),
+                f"{number} members, 1 caller",
+            )
+            for number in (1, 2, 4, 8)
+        }
+    return found | {"cells": bench.cells}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Penchant, FastAPI and LitServe side by side.")
+    parser.add_argument("--quick", action="store_true", help="fewer cells, shorter")
+    quick = parser.parse_args().quick
+    if not HAS_LITSERVE:
+        print("LitServe is left out. To compare: pip install -c constraints.txt litserve")
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = run(Path(folder), quick)
+        except PenchantError as error:
+            print(f"error: {error}", file=sys.stderr)
+            sys.exit(error.exit_code)
+    names = ("penchant", "torch", "ray", "fastapi", *(("litserve",) if HAS_LITSERVE else ()))
+    versions = {name: metadata.version(name) for name in names}
+    versions["python"] = platform.python_version()
+    machine = {"cpus": os.cpu_count(), "load": os.getloadavg()[0]}
+    facts = {"machine": machine, "versions": versions}
+    print(json.dumps({"benchmark": "serve_peers", **found, **facts}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""`penchant serve build`: a service as a file, for a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from penchant.cli.deploy import PlacementOption
+from penchant.cli.options import RunDir
+from penchant.platform.errors import ConfigError
+
+__all__ = ["build"]
+
+
+def build(
+    place: RunDir,
+    service: Annotated[
+        Path, typer.Option("--service", help="Service directory, at a path that all nodes see.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+    image: Annotated[
+        str | None, typer.Option(help="Image with Penchant: write a RayService for KubeRay.")
+    ] = None,
+    claim: Annotated[
+        str, typer.Option(help="Volume claim that holds both directories (KubeRay).")
+    ] = "penchant",
+    mount: Annotated[
+        Path | None, typer.Option(help="Where it is mounted; by default where both lie (KubeRay).")
+    ] = None,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8000,
+    placement: PlacementOption = "auto",
+    max_replicas: Annotated[int, typer.Option(min=1, help="Of each deployment.")] = 8,
+) -> None:
+    """Write the configuration of a service for `serve deploy` or KubeRay.
+
+    \\b
+    Examples:
+      penchant serve build runs/demo --service services/shop --out service.yaml
+      serve deploy service.yaml
+      penchant serve build runs/demo --service services/shop --out rayservice.yaml --image shop:1
+      kubectl apply -f rayservice.yaml
+    """
+    import os
+
+    from ruamel.yaml import YAML
+
+    from penchant.serve.build import ray_service, serve_config
+    from penchant.serve.run import find_ensemble
+    from penchant.serve.service import Service
+
+    directory, kept = find_ensemble(place), Service(service)
+    config = serve_config(
+        directory, kept, port=port, placement=placement, max_replicas=max_replicas
+    )
+    if image is not None:
+        shared = Path(os.path.commonpath([directory.resolve(), kept.directory]))
+        root = mount if mount is not None else shared
+        if not shared.is_relative_to(root.resolve()) or root == Path("/"):
+            raise ConfigError(
+                f"{directory} and {kept.directory} do not both lie below {root}: expected a "
+                "directory with both in it, which the volume claim holds. Name it with --mount."
+            )
+        config = ray_service(config, image=image, claim=claim, mount=str(root.resolve()))
+    yaml = YAML()
+    yaml.default_flow_style = False
+    with out.open("w") as file:
+        yaml.dump(config, file)
+    print(out)

@@ -1,0 +1,84 @@
+"""Batches out of whatever has gathered while the last batch was computed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+__all__ = ["Batcher"]
+
+Asked = TypeVar("Asked")
+Answered = TypeVar("Answered")
+
+
+class Batcher(Generic[Asked, Answered]):
+    """Answers whatever has gathered while the last batch was answered, in one thread beside.
+
+    Nobody waits for a batch to fill: alone, a question is answered at once, and batches grow with
+    the load. (`serve.batch` waits a fixed time instead, also when there is nothing to wait for.)
+
+    Args:
+        answer: answers a batch, in order.
+        cost: what a question costs, in units of `max_cost`.
+        max_batch: questions that are answered together.
+        max_cost: what they may cost in all; one that costs more is answered alone.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Sequence[Asked]], Sequence[Answered]],
+        cost: Callable[[Asked], int],
+        *,
+        max_batch: int,
+        max_cost: int,
+    ) -> None:
+        self._answer, self._cost = answer, cost
+        self._max_batch, self._max_cost = max_batch, max_cost
+        self._waiting: list[tuple[Asked, asyncio.Future[Answered]]] = []
+        self._worker: asyncio.Task[None] | None = None
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="score")
+        self._began: float | None = None
+
+    @property
+    def waiting(self) -> int:
+        """Questions that are not being answered yet."""
+        return len(self._waiting)
+
+    @property
+    def busy_s(self) -> float:
+        """How long the batch has taken that is under way; 0 where none is."""
+        return 0.0 if self._began is None else time.monotonic() - self._began
+
+    async def ask(self, question: Asked) -> Answered:
+        """The answer to one question; a caller that is cancelled takes its question back."""
+        answer: asyncio.Future[Answered] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, answer))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._work())
+        return await answer
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while batch := self._next_batch():
+            questions = [question for question, _ in batch]
+            self._began = time.monotonic()
+            answers = await loop.run_in_executor(self._executor, self._answer, questions)
+            self._began = None
+            for (_, future), answer in zip(batch, answers, strict=True):
+                if not future.done():
+                    future.set_result(answer)
+        self._worker = None
+
+    def _next_batch(self) -> list[tuple[Asked, asyncio.Future[Answered]]]:
+        waiting = [pair for pair in self._waiting if not pair[1].done()]
+        size, cost = 0, 0
+        while size < min(len(waiting), self._max_batch):
+            cost += self._cost(waiting[size][0])
+            if size and cost > self._max_cost:
+                break
+            size += 1
+        self._waiting = waiting[size:]
+        return waiting[:size]

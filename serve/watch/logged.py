@@ -1,0 +1,57 @@
+"""The prediction log read back: checked, and cut into windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from penchant.platform.errors import DataError
+from penchant.serve.watch.prediction_log import PREDICTIONS
+from penchant.serve.watch.prediction_rows import SCHEMA
+
+__all__ = ["WINDOW", "read_predictions"]
+
+#: What makes a window: answers of one version in one role within one week (from Monday, UTC).
+WINDOW = ("week", "version", "role")
+
+
+def read_predictions(service: Path, since_ms: int | None = None) -> pl.LazyFrame:
+    """Rows of a service's prediction log, with the `week` they were answered in.
+
+    Args:
+        service: the service directory.
+        since_ms: leave out what was answered before.
+
+    Raises:
+        DataError: there are none, or a file cannot be read.
+    """
+    paths = sorted((service / PREDICTIONS).glob("*.parquet"))
+    if not paths:
+        raise DataError(
+            f"{service} holds no predictions: expected {PREDICTIONS}/*.parquet, which a service "
+            "writes a minute after its first answer. Name the directory that `penchant serve run "
+            "--service` was given."
+        )
+    for path in paths:
+        _check(path)
+    frame = pl.scan_parquet(paths)
+    if since_ms is not None:
+        frame = frame.filter(pl.col("answered_ms") >= since_ms)
+    answered = pl.from_epoch("answered_ms", time_unit="ms")
+    return frame.with_columns(week=answered.dt.truncate("1w").dt.date())
+
+
+def _check(path: Path) -> None:
+    try:
+        names = pl.read_parquet_schema(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}): expected a whole Parquet file. "
+            "Restore it, or move it away."
+        ) from error
+    missing = [name for name in SCHEMA.names if name not in names]
+    if missing:
+        raise DataError(
+            f"{path} lacks {', '.join(missing)}: expected a prediction log's file. Move it away."
+        )

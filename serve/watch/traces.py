@@ -1,0 +1,104 @@
+"""OpenTelemetry: a span for each answer, with one below it for each member that answered.
+
+Nothing is sent unless the standard variables name a collector, such as
+`OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318`; `OTEL_TRACES_SAMPLER` and `OTEL_SERVICE_NAME`
+hold too. A span carries ids of the request, the version and the members, nothing of a user.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+from penchant.serve.observe import Seen
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
+
+__all__ = ["Traces"]
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_NS_PER_MS = 1_000_000
+
+
+class Traces:
+    """Emits spans (`observe.Observer`).
+
+    Spans wait in a bounded queue, and a thread sends them: a collector that is slow or gone costs
+    spans, never an answer.
+
+    Args:
+        exporter: where spans go; by default over OTLP to the collector of the environment, and
+            nowhere where that names none.
+    """
+
+    def __init__(self, exporter: SpanExporter | None = None) -> None:
+        self._provider = _provider(exporter)
+        self._tracer = None if self._provider is None else self._provider.get_tracer("penchant")
+
+    def answered(self, seen: Seen) -> None:
+        """Emit the spans of an answer, which ends now."""
+        if self._tracer is None:
+            return
+        from opentelemetry import trace
+        from opentelemetry.context import Context
+
+        answer = seen.answer
+        end_ns = time.time_ns()
+        start_ns = end_ns - round(seen.latency_ms * _NS_PER_MS)
+        whole = self._tracer.start_span(
+            f"POST {seen.path}",
+            context=Context(),  # a trace of its own
+            kind=trace.SpanKind.SERVER,
+            start_time=start_ns,
+            attributes={
+                "http.route": seen.path,
+                "penchant.request_id": answer.request_id,
+                "penchant.ensemble": answer.ensemble,
+                "penchant.version": answer.version,
+                "penchant.role": seen.role,
+                "penchant.results": len(answer.results),
+                "penchant.degraded": answer.degraded,
+                "penchant.left_out": [f"{one.member}: {one.reason}" for one in answer.left_out],
+            },
+        )
+        within = trace.set_span_in_context(whole, Context())
+        for name, latency_ms in seen.verdict.latency_ms.items():
+            # When a member was asked is not told; what counts is how long it took.
+            part = self._tracer.start_span(
+                f"member {name}",
+                context=within,
+                kind=trace.SpanKind.CLIENT,
+                start_time=start_ns,
+                attributes={"penchant.member": name, "penchant.version": answer.version},
+            )
+            part.end(min(start_ns + round(latency_ms * _NS_PER_MS), end_ns))
+        whole.end(end_ns)
+
+    def refused(self, path: str, status: int) -> None:
+        """A refusal has no members to look into."""
+
+    def close(self) -> None:
+        """Send what waits and stop."""
+        if self._provider is not None:
+            self._provider.shutdown()
+
+
+def _provider(exporter: SpanExporter | None) -> TracerProvider | None:
+    if exporter is None and not any(os.environ.get(name) for name in _ENDPOINTS):
+        return None
+    from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    if exporter is None:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        exporter = OTLPSpanExporter()
+    # Not the process's global provider: Ray has uses of its own for that.
+    named = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: "penchant"}
+    provider = TracerProvider(resource=Resource.create(named), shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    return provider

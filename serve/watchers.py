@@ -1,0 +1,63 @@
+"""Everybody who watches a front, and what they answer for themselves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import APIRouter, HTTPException
+from fastapi.responses import PlainTextResponse
+
+from penchant.platform.errors import UnreachableError
+from penchant.serve.watch.feedback import FeedbackBook, feedback_router
+from penchant.serve.watch.meters import Meters
+from penchant.serve.watch.observers import Observers
+from penchant.serve.watch.prediction_log import PredictionLog
+from penchant.serve.watch.scrape import scrape
+from penchant.serve.watch.traces import Traces
+from penchant.serve.watch.user_hash import hash_user, user_key
+
+__all__ = ["Watchers"]
+
+
+class Watchers:
+    """Metrics, the prediction log, traces and feedback of one replica.
+
+    Args:
+        service: the service directory.
+        replica: name of the replica, for its files.
+    """
+
+    def __init__(self, service: Path, replica: str) -> None:
+        meters = Meters()
+        self._log = PredictionLog(service, replica, on_dropped=meters.log_dropped)
+        self._traces, self._book = Traces(), FeedbackBook(service)
+        self._key = user_key(service)
+        self.observer = Observers([meters, self._log, self._traces], meters.watcher_failed)
+
+    def routers(self) -> list[APIRouter]:
+        """`/v1/feedback` and `/metrics`."""
+        return [feedback_router(self._book), _metrics()]
+
+    def forget(self, user: str) -> None:
+        """Forget what was answered to a user, and what came of it. Blocks."""
+        self._book.forget(self._log.forget(hash_user(self._key, user)))
+
+    def close(self) -> None:
+        """Write what is not written yet. Blocks."""
+        self._log.close()
+        self._traces.close()
+        self._book.close()
+
+
+def _metrics() -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    def metrics() -> str:  # in a thread: it asks the node's agent
+        """Metrics of all replicas on this node, in Prometheus' text format."""
+        try:
+            return scrape()
+        except UnreachableError as error:
+            raise HTTPException(503, str(error), {"Retry-After": "5"}) from None
+
+    return router

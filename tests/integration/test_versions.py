@@ -1,0 +1,218 @@
+"""Versions of a guarded service: rolled in, refused and rolled back while requests come in."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from penchant.ensembles.artefact import save_ensemble
+from penchant.ensembles.linear import Linear
+from penchant.ensembles.self_test import SELF_TEST_FILE, SelfTest
+from penchant.platform.config import load_experiment
+from penchant.platform.events import EventLog
+from penchant.platform.prepared import prepare
+from penchant.platform.recipes import ItemItemRecipe, PersonalRecipe
+from penchant.platform.store import RunDirectory
+from penchant.serve.card import version_of
+from penchant.serve.run import free_port
+from penchant.serve.service import Service
+from penchant.trainers.fit import fit_baseline
+from penchant.trainers.member import Past
+from penchant.trainers.score import keep_member
+
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
+
+PENCHANT = [sys.executable, "-W", "ignore", "-m", "penchant.cli.main"]
+BODY = {"history": [{"item": "p1", "time": "2024-01-03"}], "k": 3}
+
+
+def penchant(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*PENCHANT, *words], capture_output=True, text=True, timeout=240)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shop:
+    """A service with a key, and two artefacts that it may serve."""
+
+    service: Service
+    old: Path
+    new: Path
+    process: subprocess.Popen[str]
+    client: httpx.Client
+
+    def version(self) -> str:
+        answer = self.client.post("/v1/recommend", json=BODY)
+        assert answer.status_code == 200, answer.text
+        version: str = answer.json()["version"]
+        return version
+
+    def deploy(self, directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+        place = ["--service", str(self.service.directory)]
+        return penchant("serve", "deploy", str(directory), *place, *options)
+
+    def rollback(self) -> subprocess.CompletedProcess[str]:
+        return penchant("serve", "rollback", "--service", str(self.service.directory))
+
+
+@pytest.fixture(scope="module")
+def shop(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    run = RunDirectory(tmp_path_factory.mktemp("shop") / "run")
+    prepared = prepare(load_experiment(experiment_file), run)
+    spec, log = prepared.experiment.requests, prepared.log
+    past = Past(log=log, spec=spec, until_ms=prepared.blocks.select_ms)
+    recipes = {"own": PersonalRecipe(kind="personal"), "items": ItemItemRecipe(kind="item_item")}
+    for name, recipe in recipes.items():
+        member = fit_baseline(recipe, past)
+        keep_member(run, name, member, log, prepared.requests, {}, exclude_seen=False)
+    made = [
+        save_ensemble(
+            run, name, Linear(normalization="zscore", weights={"own": w, "items": 1 - w}), spec, {}
+        )
+        for name, w in (("old", 0.5), ("new", 0.75))
+    ]
+    service = Service(run.root / "service")
+    place = ["--service", str(service.directory)]
+    key = penchant("serve", "key", "add", "shop", "--rate-per-s", "10000", *place).stdout.strip()
+    port = free_port()
+    command = [*PENCHANT, "serve", "run", str(made[0]), "--port", str(port), *place]
+    process = subprocess.Popen(
+        [*command, "--placement", "apart"], stdout=subprocess.PIPE, text=True, cwd=run.root
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("  -d"):  # the last line of the introduction
+            break
+    headers = {"authorization": f"Bearer {key}"}
+    url = f"http://127.0.0.1:{port}"
+    with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
+        yield Shop(service=service, old=made[0], new=made[1], process=process, client=client)
+    process.stdout.close()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+
+
+@contextmanager
+def asking(shop: Shop) -> Iterator[Counter[str]]:
+    """Requests one after the other from two callers; counts answers by what they were."""
+    counts: Counter[str] = Counter()
+    over = threading.Event()
+
+    def work() -> None:
+        with httpx.Client(
+            base_url=shop.client.base_url, headers=shop.client.headers, timeout=30
+        ) as client:
+            while not over.is_set():
+                answer = client.post("/v1/recommend", json=BODY, headers={"x-deadline-ms": "9000"})
+                good = answer.status_code == 200
+                counts[answer.json()["version"] if good else str(answer.status_code)] += 1
+                counts["degraded"] += int(good and answer.json()["degraded"])
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield counts
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_strangers_are_kept_out(shop: Shop) -> None:
+    with httpx.Client(base_url=shop.client.base_url, timeout=30) as stranger:
+        assert stranger.post("/v1/recommend", json=BODY).status_code == 401
+        assert stranger.get("/readyz").status_code == 200
+
+
+def test_a_version_is_rolled_in_and_back_without_a_failed_request(shop: Shop) -> None:
+    old, new = version_of(shop.old), version_of(shop.new)
+    assert shop.version() == old
+    with asking(shop) as counts:
+        deployed = shop.deploy(shop.new)
+        assert deployed.returncode == 0, deployed.stderr
+        assert shop.version() == new
+        back = shop.rollback()
+        assert back.returncode == 0, back.stderr
+        assert shop.version() == old
+    assert set(counts) == {old, new, "degraded"}
+    assert counts["degraded"] == 0
+    assert [step["action"] for step in shop.service.history()] == [
+        "start",
+        "deploy primary",
+        "rollback",
+    ]
+
+
+def spoiled(directory: Path, into: Path) -> Path:
+    """A whole artefact whose members say other things than on the day it was saved."""
+    shutil.copytree(directory, into)
+    test = SelfTest.read(into, EventLog.open(directory.parents[1] / "log").num_items)
+    test.write(into, {name: scores + 1 for name, scores in test.scores.items()})
+    card = json.loads((into / "ensemble.json").read_text())
+    digest = hashlib.sha256((into / SELF_TEST_FILE).read_bytes()).hexdigest()
+    card["sha256"][SELF_TEST_FILE] = digest
+    (into / "ensemble.json").write_text(json.dumps(card))
+    return into
+
+
+def test_a_bad_version_never_takes_traffic(shop: Shop, tmp_path: Path) -> None:
+    torn = tmp_path / "torn"
+    shutil.copytree(shop.new, torn)
+    (torn / "items.arrow").write_bytes(b"")
+    with asking(shop) as counts:
+        refused = shop.deploy(torn)
+        assert (refused.returncode, "is not the file" in refused.stderr) == (3, True)
+        failed = shop.deploy(spoiled(shop.new, tmp_path / "spoiled"))
+        assert failed.returncode == 4
+        assert "fails its self-test" in failed.stderr
+    assert set(counts) == {version_of(shop.old), "degraded"}
+
+
+def test_a_canary_has_its_users_and_a_rollback_ends_it(shop: Shop) -> None:
+    assert shop.deploy(shop.new, "--canary", "0.5").returncode == 0
+    traffic = shop.service.traffic()
+    assert traffic is not None
+    assert traffic.canary is not None
+    seen: Counter[str] = Counter()
+    until = time.monotonic() + 10
+    while len(seen) < 2 and time.monotonic() < until:  # request ids are random, so are versions
+        seen[shop.version()] += 1
+    assert set(seen) == {version_of(shop.old), version_of(shop.new)}
+    assert shop.rollback().returncode == 0
+    time.sleep(1)
+    assert {shop.version() for _ in range(20)} == {version_of(shop.old)}
+
+
+def test_a_member_that_is_killed_costs_quality_and_no_answer(shop: Shop) -> None:
+    children = psutil.Process(shop.process.pid).children(recursive=True)
+    titles = {child.pid: " ".join(child.cmdline()) for child in children}
+    # All of them: under load there may be two, and then a death is not even noticed.
+    victims = [pid for pid, title in titles.items() if ":member-1-items" in title]
+    with asking(shop) as counts:
+        for victim in victims:
+            psutil.Process(victim).kill()
+        until = time.monotonic() + 60
+        while not counts["degraded"] and time.monotonic() < until:
+            time.sleep(0.05)
+        while time.monotonic() < until:
+            if not shop.client.post("/v1/recommend", json=BODY).json()["degraded"]:
+                break
+            time.sleep(0.1)
+    assert set(counts) == {version_of(shop.old), "degraded"}
+    assert counts["degraded"] > 0
+    assert time.monotonic() < until

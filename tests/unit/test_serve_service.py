@@ -1,0 +1,58 @@
+"""The service directory: what is live is whole or not there, and every switch is noted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from penchant.platform.errors import ConfigError, DataError
+from penchant.serve.places import Place
+from penchant.serve.service import Endpoint, Live, Service, Traffic
+
+
+def live(version: str) -> Live:
+    places = [Place(name="members", members=["own"], alone=True)]
+    return Live(version=version, directory="somewhere", placement="auto", places=places)
+
+
+def test_what_is_live_comes_back_and_every_switch_is_noted(tmp_path: Path) -> None:
+    service = Service(tmp_path / "new")
+    assert (service.traffic(), service.history()) == (None, [])
+    service.switch(Traffic(primary=live("a")), "start")
+    both = Traffic(primary=live("b"), canary=live("c"), canary_share=0.1, previous=live("a"))
+    service.switch(both, "deploy canary")
+    assert service.traffic() == both
+    assert [(n["action"], n["primary"]) for n in service.history()] == [
+        ("start", "a"),
+        ("deploy canary", "b"),
+    ]
+    assert [one.version for one in both.lives()] == ["b", "c", "a"]
+
+
+def test_a_version_with_two_parts_runs_once() -> None:
+    assert [one.version for one in Traffic(primary=live("a"), canary=live("a")).lives()] == ["a"]
+
+
+def test_a_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    service.traffic_file.write_text('{"primary": 1}')
+    with pytest.raises(DataError, match=r"not as Penchant writes it"):
+        service.traffic()
+
+
+def test_a_service_that_does_not_run_is_said_to(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    with pytest.raises(ConfigError, match="no running service"):
+        service.endpoint()
+    endpoint = Endpoint(
+        url="http://127.0.0.1:1", ray_address="x:1", pid=1, cpus_per_replica=0.1, max_replicas=2
+    )
+    service.announce(endpoint)
+    service.switch(Traffic(primary=live("a")), "start")
+    assert service.endpoint() == endpoint
+    service.retire()
+    with pytest.raises(ConfigError, match="no running service"):
+        service.endpoint()
+    assert service.traffic() is None
+    assert len(service.history()) == 1

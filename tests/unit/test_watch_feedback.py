@@ -1,0 +1,163 @@
+"""Feedback twice, late and out of order comes to the same; bodies are bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from penchant.platform.errors import DataError
+from penchant.serve.schema import RefusedError
+from penchant.serve.watch.feedback import (
+    MAX_OUTCOMES,
+    FeedbackBody,
+    FeedbackBook,
+    Outcome,
+    feedback_router,
+    read_feedback,
+)
+
+NOW_MS = 1_700_000_000_000
+
+
+def outcome(label: Any = 1, time: int = NOW_MS, *, item: str = "a") -> Outcome:
+    return Outcome(request_id="r1", item=item, label=label, time=time)
+
+
+def book(service: Path) -> FeedbackBook:
+    return FeedbackBook(service, now_ms=lambda: NOW_MS)
+
+
+def known(service: Path) -> list[tuple[Any, ...]]:
+    return sorted(read_feedback(service).rows())
+
+
+def test_the_same_twice_changes_nothing(tmp_path: Path) -> None:
+    kept = book(tmp_path)
+    first = kept.add([outcome(), outcome(0, item="b")])
+    again = kept.add([outcome(), outcome(0, item="b")])
+    kept.close()
+    assert (first.accepted, first.unchanged) == (2, 0)
+    assert (again.accepted, again.unchanged) == (0, 2)
+    assert known(tmp_path) == [("r1", "a", "1", NOW_MS), ("r1", "b", "0", NOW_MS)]
+
+
+def test_the_latest_stands_whatever_the_order_of_arrival(tmp_path: Path) -> None:
+    told = [outcome(0, NOW_MS - 20), outcome(1, NOW_MS - 10), outcome("chosen", NOW_MS)]
+    for number, order in enumerate(itertools.permutations(told)):
+        kept = book(tmp_path / str(number))
+        for one in order:
+            kept.add([one])
+        kept.close()
+        assert known(tmp_path / str(number)) == [("r1", "a", "chosen", NOW_MS)]
+
+
+def test_of_one_body_the_latest_stands_too(tmp_path: Path) -> None:
+    kept = book(tmp_path)
+    answer = kept.add([outcome(1, NOW_MS), outcome(0, NOW_MS - 1)])
+    kept.close()
+    assert (answer.accepted, answer.unchanged) == (1, 1)
+    assert known(tmp_path) == [("r1", "a", "1", NOW_MS)]
+
+
+def test_what_is_known_outlives_the_process_and_is_shared(tmp_path: Path) -> None:
+    one, other = book(tmp_path), book(tmp_path)
+    assert one.add([outcome()]).accepted == 1
+    assert other.add([outcome()]).unchanged == 1
+    one.close()
+    other.close()
+    assert len(known(tmp_path)) == 1
+
+
+def test_a_future_outcome_is_refused_and_its_body_with_it(tmp_path: Path) -> None:
+    kept = book(tmp_path)
+    with pytest.raises(RefusedError) as caught:
+        kept.add([outcome(), outcome(time=NOW_MS + 3_600_000, item="b")])
+    kept.close()
+    assert caught.value.place == "body.outcomes.1.time"
+    assert known(tmp_path) == []
+
+
+def test_requests_of_a_forgotten_user_lose_their_outcomes(tmp_path: Path) -> None:
+    kept = book(tmp_path)
+    kept.add([outcome(), outcome(item="b"), Outcome(request_id="r2", item="a", label=1, time=1)])
+    assert kept.forget({"r1", "r9"}) == 2
+    assert kept.forget({"r1"}) == 0
+    assert kept.forget([]) == 0
+    kept.close()
+    assert known(tmp_path) == [("r2", "a", "1", 1)]
+
+
+@pytest.mark.parametrize("label", [True, False, 1.0, 2, -1, "1", "Chosen", None])
+def test_a_label_is_0_1_or_chosen(label: Any) -> None:
+    content = {"request_id": "r1", "item": "a", "label": label, "time": NOW_MS}
+    with pytest.raises(ValueError, match="label"):
+        FeedbackBody.model_validate({"outcomes": [content]})
+
+
+def post(service: Path, content: str | bytes) -> httpx.Response:
+    kept = book(service)
+    app = FastAPI()
+    app.include_router(feedback_router(kept))
+
+    async def go() -> httpx.Response:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            headers = {"content-type": "application/json"}
+            return await client.post("/v1/feedback", content=content, headers=headers)
+
+    try:
+        return asyncio.run(go())
+    finally:
+        kept.close()
+
+
+ONE = '{"request_id": "r1", "item": "a", "label": 1, "time": "2020-01-02T12:00:00Z"}'
+
+
+def test_it_is_told_over_http(tmp_path: Path) -> None:
+    response = post(tmp_path, f'{{"outcomes": [{ONE}, {ONE}]}}')
+    assert (response.status_code, response.json()) == (200, {"accepted": 1, "unchanged": 1})
+    assert known(tmp_path) == [("r1", "a", "1", 1_577_966_400_000)]
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        ('{"outcomes": []}', 422),
+        (f'{{"outcomes": [{", ".join([ONE] * (MAX_OUTCOMES + 1))}]}}', 422),
+        (f'{{"outcomes": [{ONE}], "user": "ann"}}', 422),
+        (f'{{"outcomes": [{ONE.replace("r1", "r 1")}]}}', 422),
+        (f'{{"outcomes": [{ONE.replace("2020", "3020")}]}}', 422),
+        (f'{{"outcomes": [{ONE}], "outcomes": [{ONE}]}}', 400),
+    ],
+)
+def test_bodies_are_bounded_and_hold_nothing_unknown(
+    tmp_path: Path, content: str, status: int
+) -> None:
+    assert post(tmp_path, content).status_code == status
+    assert known(tmp_path) == []
+
+
+def test_where_it_cannot_be_kept_the_client_is_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: FeedbackBook, outcomes: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(FeedbackBook, "add", full)
+    response = post(tmp_path, f'{{"outcomes": [{ONE}]}}')
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+def test_without_a_book_there_is_no_feedback_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    assert read_feedback(tmp_path).is_empty()
+    (tmp_path / "feedback.sqlite").write_text("no database at all, but long enough to be read")
+    with pytest.raises(DataError, match=r"feedback\.sqlite cannot be read"):
+        read_feedback(tmp_path)
