@@ -15,6 +15,7 @@ from penchant.cli.doctor import doctor
 from penchant.cli.ensemble import app as ensemble_app
 from penchant.cli.jobs import app as jobs_app
 from penchant.cli.monitor import monitor
+from penchant.cli.pretrain import pretrain
 from penchant.cli.run import run
 from penchant.cli.schema import schema
 from penchant.cli.serve import app as serve_app
@@ -48,6 +49,7 @@ app = typer.Typer(
     "5 cluster or service unreachable, 130 interrupted.",
 )
 app.command()(run)
+app.command()(pretrain)
 app.add_typer(data_app, name="data")
 app.add_typer(ensemble_app, name="ensemble")
 app.add_typer(serve_app, name="serve")
