@@ -12,6 +12,7 @@ from typing import Any
 
 from penchant.ensembles.assurance import assure
 from penchant.ensembles.compare import Comparison, compare, judge_block
+from penchant.ensembles.curves import read_curves
 from penchant.ensembles.refitted import judge_refits
 from penchant.ensembles.report import write_report
 from penchant.ensembles.summary import build_report, save_artefacts
@@ -26,6 +27,7 @@ from penchant.platform.progress import Progress
 from penchant.platform.recipes import recipe_id
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
+from penchant.platform.tracking_settings import require_trackers
 from penchant.trainers.refit import REFIT, refit_recipes
 from penchant.trainers.search import experiment_recipes, fit_members
 
@@ -54,6 +56,7 @@ def run_experiment(
         directory: the run directory; what is finished there is not done again.
         address: of a Ray cluster that sees the directory, or None for a private Ray.
     """
+    require_trackers(experiment.tracking.to)
     earlier = earlier_experiments(experiment)
     with PeakMemory() as memory:
         stages = _Stages()
@@ -67,7 +70,7 @@ def run_experiment(
             found = _run(ready, progress, address, _Stages(), memory)
             report.setdefault("origins", []).append(_origin(found))
     if earlier:
-        write_report(report, prepared.run.report)
+        write_report(report, prepared.run.report, read_curves(prepared.run, report))
     return report
 
 
@@ -168,7 +171,7 @@ def _finish(
     for ensemble in report["ensembles"]:
         if ensemble["name"] in refits:
             ensemble["refit"] = refits[ensemble["name"]]
-    page = write_report(report, prepared.run.report)
+    page = write_report(report, prepared.run.report, read_curves(prepared.run, report))
     progress.say(f"report: {page}")
     return report
 

@@ -30,6 +30,7 @@ from penchant.ensembles import (
     figures,
     tables,
 )
+from penchant.ensembles.curves import Steps, training_curves
 from penchant.ensembles.markdown import markdown
 from penchant.ensembles.plots import CONFIG
 
@@ -47,13 +48,14 @@ class _Fact:
     note: str = ""
 
 
-def write_report(report: Mapping[str, Any], directory: Path) -> Path:
+def write_report(report: Mapping[str, Any], directory: Path, steps: Steps | None = None) -> Path:
     """Write `report.json`, `report.md` and `report.html`, each at once or not at all.
 
     Args:
         report: the contract of `docs/report.schema.json`. Of its optional parts, a part that is
             absent is left out of the page; a figure that is not a finite number becomes null.
         directory: where to write; it is made if needed.
+        steps: what was tracked of trainings, for the page alone.
 
     Returns:
         The path of the page.
@@ -64,12 +66,12 @@ def write_report(report: Mapping[str, Any], directory: Path) -> Path:
     _replace(directory / "report.json", text)
     _replace(directory / "report.md", markdown(finite))
     page = directory / "report.html"
-    _replace(page, _page(finite, text))
+    _replace(page, _page(finite, text, steps or {}))
     return page
 
 
-def _page(report: Mapping[str, Any], text: str) -> str:
-    curves = charts.learning_curves(report)
+def _page(report: Mapping[str, Any], text: str, steps: Steps) -> str:
+    curves, training = charts.learning_curves(report), training_curves(steps)
     single = {
         "differences": charts.differences(report),
         "prices": comparison_charts.prices(report),
@@ -80,6 +82,7 @@ def _page(report: Mapping[str, Any], text: str) -> str:
         "weeks": charts.events_a_week(report),
     }
     shown = [*(chart for chart in single.values() if chart is not None), *curves]
+    shown += training.charts if training is not None else []
     data = report.get("data", {})
     loader = jinja2.FileSystemLoader(_TEMPLATE.parent)
     environment = jinja2.Environment(
@@ -98,6 +101,7 @@ def _page(report: Mapping[str, Any], text: str) -> str:
         facts=_facts(report),
         charts=single,
         curves=curves,
+        training=training,
         plots={"config": CONFIG, "specs": {chart.key: chart.spec for chart in shown}},
         bundle=_bundle() if shown else "",
         # Known only once the report is: no text inside the report can have guessed it.

@@ -13,6 +13,7 @@ from penchant.platform.errors import ConfigError
 from penchant.platform.recipes import Recipe, SequenceRecipe, Size
 from penchant.platform.schema import EVENT_COLUMNS, ITEM, LABEL, LABEL_TIME, TEXT, TIME, USER
 from penchant.platform.timeline import Window
+from penchant.platform.tracking_settings import Tracking
 from penchant.platform.yaml_tree import apply_override, explain, read_yaml
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Resources",
     "Search",
     "Time",
+    "Tracking",
     "load_experiment",
 ]
 
@@ -239,6 +241,7 @@ class Experiment(_Section):
     )
     ensemble: Ensemble = Ensemble()
     resources: Resources = Resources()
+    tracking: Tracking = Tracking()
 
     @model_validator(mode="after")
     def _has_members(self) -> Experiment:

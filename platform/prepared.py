@@ -74,7 +74,7 @@ def experiment_digest(experiment: Experiment) -> str:
     """
     shaping = experiment.model_dump(
         mode="json",
-        exclude={"ensemble", "resources", "members", "search", "time"},
+        exclude={"ensemble", "resources", "members", "search", "time", "tracking"},
     )
     shaping["time"] = experiment.time.model_dump(mode="json", exclude={"origins"})
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]

@@ -28,10 +28,12 @@ from penchant.trainers.engine import share_of_rate
 from penchant.trainers.judging import judged_ranking, judged_requests
 from penchant.trainers.member import Past
 from penchant.trainers.memory_plan import Dial, choose_sharding
+from penchant.trainers.step_log import StepLog
 from penchant.trainers.text_model import TextMember, Tower, item_tower, score_text
 from penchant.trainers.text_network import Gather, TextNetwork, build_network
 from penchant.trainers.text_plan import TextPlan, TextStep
 from penchant.trainers.text_words import Words, read_words
+from penchant.trainers.throughput import flops_per_token
 from penchant.trainers.zero import (
     Sharding,
     full_weights,
@@ -55,6 +57,7 @@ def train_text(
     report: Callable[[Epoch, Path | None], None],
     resume: Path | None = None,
     sharding: Sharding | Dial = "auto",
+    steps: StepLog | None = None,
 ) -> tuple[TextMember | None, list[dict[str, Any]]]:
     """Train until `epochs` are done or `select` has not improved for `patience` epochs.
 
@@ -63,6 +66,7 @@ def train_text(
         resume: checkpoint to go on from; any number of workers and any ZeRO stage may have made it.
         sharding: how weights and optimizer are spread over the workers, or the dial that says
             how it is chosen.
+        steps: is told of every step and epoch.
 
     Returns:
         The member with the best weights on `select` (None on other workers than the first), and
@@ -78,6 +82,7 @@ def train_text(
     words = read_words(recipe, past, network.base.config)
     plan = TextPlan(recipe, past, words.writer, words.frame, words.log_share)
     chosen, memory = _sharding(sharding, network, recipe, group)
+    token_flops = flops_per_token(network)
     engine = start_sharded(
         network,
         _parameter_groups(network, recipe),
@@ -89,9 +94,11 @@ def train_text(
         course = Course(**load_sharded(engine, resume)["course"])
         best = load_file(resume / _BEST) if group.rank == 0 else {}
     judged = judged_requests(select, _JUDGED)
+    if steps is not None:
+        steps.begin(engine, course.step, token_flops=token_flops, request_flops=0)
     while not course.is_over(recipe):
         began = time.perf_counter()
-        train_loss, tokens = _train_epoch(engine, recipe, plan, course, group)
+        train_loss, tokens = _train_epoch(engine, recipe, plan, course, group, steps)
         seconds = time.perf_counter() - began
         with gathered(engine):
             loss, metric = _judge(engine.module, recipe, past, words, judged, group)
@@ -106,6 +113,8 @@ def train_text(
             events_per_s=tokens / seconds,
         )
         course.epochs.append(vars(epoch))
+        if steps is not None:
+            steps.end_epoch(epoch)
         if loss < course.best_loss:
             course.best_loss, course.best_epoch = loss, course.next_epoch
             best = full_weights(engine)
@@ -161,7 +170,12 @@ def _parameter_groups(network: TextNetwork, recipe: TextRecipe) -> list[dict[str
 
 
 def _train_epoch(
-    engine: Any, recipe: TextRecipe, plan: TextPlan, course: Course, group: Group
+    engine: Any,
+    recipe: TextRecipe,
+    plan: TextPlan,
+    course: Course,
+    group: Group,
+    steps: StepLog | None = None,
 ) -> tuple[float, int]:
     """One pass; returns the mean loss over steps and the tokens read, over all workers."""
     epoch = course.next_epoch
@@ -169,8 +183,11 @@ def _train_epoch(
     total_steps = len(batches) * recipe.epochs
     rates = _first_rates(recipe, len(engine.optimizer.param_groups))
     losses, tokens = torch.zeros(len(batches)), 0
+    if steps is not None:
+        steps.begin_epoch(epoch, len(batches), total_steps)
     engine.train()
     for at, chosen in enumerate(batches):
+        before = tokens
         share = share_of_rate(course.step, total_steps)
         for settings, rate in zip(engine.optimizer.param_groups, rates, strict=True):
             settings["lr"] = rate * share
@@ -192,6 +209,13 @@ def _train_epoch(
                 "The last checkpoint is kept. Lower learning_rate or head_learning_rate."
             )
         course.step += 1
+        if steps is not None:
+            steps.step(
+                loss=float(losses[at]),
+                learning_rate=rates[0] * share,
+                tokens=tokens - before,
+                requests=len(chosen),
+            )
     counted = group.total(torch.tensor([float(tokens)], dtype=torch.float64))
     return float(group.total(losses).mean()), int(counted.item())
 

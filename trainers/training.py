@@ -25,6 +25,8 @@ from penchant.trainers.member import Past
 from penchant.trainers.network import SequenceNetwork, basket_loss
 from penchant.trainers.plan import TrainingPlan
 from penchant.trainers.sequence import SequenceMember, score_network
+from penchant.trainers.step_log import StepLog
+from penchant.trainers.throughput import flops_per_token
 
 __all__ = ["train_sequence"]
 
@@ -37,6 +39,7 @@ def train_sequence(
     group: Group,
     report: Callable[[Epoch, Path | None], None],
     resume: Path | None = None,
+    steps: StepLog | None = None,
 ) -> tuple[SequenceMember, list[dict[str, Any]]]:
     """Train until `epochs` are done or `select` has not improved for `patience` epochs.
 
@@ -44,6 +47,7 @@ def train_sequence(
         text: frozen item vectors, shape (V, width), when the recipe names a language model.
         report: called by every worker after every epoch; rank 0 passes a checkpoint directory.
         resume: checkpoint to go on from.
+        steps: is told of every step and epoch.
 
     Returns:
         The member with the best weights on `select`, and the history of epochs.
@@ -56,9 +60,16 @@ def train_sequence(
         best, progress = load_checkpoint(engine, resume)
         course = Course(**progress["course"])
     judged = judged_requests(select)
+    if steps is not None:
+        steps.begin(
+            engine,
+            course.step,
+            token_flops=flops_per_token(engine.module),
+            request_flops=6 * past.log.num_items * recipe.size.dim,  # scores of all items
+        )
     while not course.is_over(recipe):
         began = time.perf_counter()
-        train_loss, events = _train_epoch(engine, recipe, plan, course, group)
+        train_loss, events = _train_epoch(engine, recipe, plan, course, group, steps)
         seconds = time.perf_counter() - began
         loss, metric = _judge(engine.module, recipe, past, judged, group)
         epoch = Epoch(
@@ -72,6 +83,8 @@ def train_sequence(
             events_per_s=events / seconds,
         )
         course.epochs.append(vars(epoch))
+        if steps is not None:
+            steps.end_epoch(epoch)
         if loss < course.best_loss:
             course.best_loss, course.best_epoch = loss, course.next_epoch
             best = {name: t.clone() for name, t in engine.module.state_dict().items()}
@@ -88,18 +101,26 @@ def train_sequence(
 
 
 def _train_epoch(
-    engine: Any, recipe: SequenceRecipe, plan: TrainingPlan, course: Course, group: Group
+    engine: Any,
+    recipe: SequenceRecipe,
+    plan: TrainingPlan,
+    course: Course,
+    group: Group,
+    steps: StepLog | None = None,
 ) -> tuple[float, int]:
     """One pass; returns the mean loss over steps and the events read, over all workers."""
     epoch = course.next_epoch
     pieces, batches = plan.pieces(epoch), plan.batches(epoch)
     total_steps = len(batches) * recipe.epochs
     losses, events = torch.zeros(len(batches)), 0
+    if steps is not None:
+        steps.begin_epoch(epoch, len(batches), total_steps)
     engine.train()
     for at, chosen in enumerate(batches):
         step = plan.step(pieces, chosen, epoch, group.rank, group.workers)
+        rate = learning_rate(recipe, course.step, total_steps)
         for settings in engine.optimizer.param_groups:
-            settings["lr"] = learning_rate(recipe, course.step, total_steps)
+            settings["lr"] = rate
         logits = engine(step.batch)
         loss = basket_loss(logits, step.target, step.target_request).sum() / step.global_requests
         engine.backward(loss * group.workers)  # DeepSpeed takes the mean over workers
@@ -107,6 +128,14 @@ def _train_epoch(
         losses[at] = loss.detach()
         events += step.events
         course.step += 1
+        if steps is not None:
+            steps.step(
+                loss=float(losses[at]),
+                learning_rate=rate,
+                tokens=len(step.batch.time_features),
+                requests=step.global_requests,
+                events=step.events,
+            )
     counted = group.total(torch.tensor([float(events)], dtype=torch.float64))
     return float(group.total(losses).mean()), int(counted.item())
 

@@ -44,6 +44,8 @@ class Watch:
             self._progress.step(event["member"], event["epoch"] + 1, note)
         else:
             self._progress.finish(event["member"], f"trained in {event['seconds']:.0f} s")
+            for tracker, error in result.get("untracked", {}).items():
+                self._progress.say(f"{event['member']}: {tracker} was not told all: {error}")
 
     def poll(self, timeout_s: float = 0.0) -> None:
         """Look after the baselines."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,13 @@ from penchant.platform.recipes import SequenceRecipe, TextRecipe, recipe_id
 from penchant.platform.requests import Requests
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
+from penchant.platform.trackers import start_trackers
+from penchant.platform.tracking import Trackers, track
 from penchant.trainers.course import Epoch, Group
 from penchant.trainers.fit import learned_from
 from penchant.trainers.member import Member, Past
 from penchant.trainers.score import keep_member
+from penchant.trainers.step_log import StepLog
 
 __all__ = ["train_group"]
 
@@ -74,10 +77,11 @@ def _train_one(
         ray.train.report(metrics, checkpoint=kept)
 
     select = prepared.requests[Block.SELECT]
-    with _last_checkpoint(group) as resume:
+    log = _step_log(prepared, recipe, member_id, group)
+    with _last_checkpoint(group) as resume, log or nullcontext():
         if resume is not None and (resume / _RECIPE).read_text() != recipe.model_dump_json():
             resume = None  # another member's, which is finished
-        member, history = _train(prepared, recipe, past, select, group, report, resume)
+        member, history = _train(prepared, recipe, past, select, group, report, resume, log)
     if member is not None and group.rank == 0:
         facts = {
             "train_s": sum(epoch["seconds"] for epoch in history),  # over all lives of the run
@@ -95,7 +99,26 @@ def _train_one(
             facts,
             exclude_seen=spec.exclude_seen,
         )
-    ray.train.report({"member": member_id, "state": "done", "seconds": time.perf_counter() - began})
+    done = {"member": member_id, "state": "done", "seconds": time.perf_counter() - began}
+    ray.train.report(done | {"untracked": {} if log is None else log.lost})
+
+
+def _step_log(
+    prepared: Prepared, recipe: SequenceRecipe | TextRecipe, member_id: str, group: Group
+) -> StepLog | None:
+    """What tells the experiment's trackers of this training; None where there are none."""
+    experiment = prepared.experiment
+    names = experiment.tracking.to
+    if not names:
+        return None
+
+    def start(step: int) -> Trackers:
+        facts = recipe.model_dump(mode="json")
+        return start_trackers(
+            names, track(prepared.run, member_id, project=experiment.name, step=step, facts=facts)
+        )
+
+    return StepLog(group, start)
 
 
 def _train(
@@ -106,17 +129,18 @@ def _train(
     group: Group,
     report: Callable[[Epoch, Path | None], None],
     resume: Path | None,
+    log: StepLog | None,
 ) -> tuple[Member | None, list[dict[str, Any]]]:
     """The trained member (on the first worker at least), and the history of its epochs."""
     if isinstance(recipe, TextRecipe):
         from penchant.trainers.text_training import train_text  # brings transformers
 
         dial = prepared.experiment.resources.memory
-        return train_text(recipe, past, select, group, report, resume, dial)
+        return train_text(recipe, past, select, group, report, resume, dial, log)
     from penchant.trainers.training import train_sequence
 
     text = _text(prepared, recipe)
-    return train_sequence(recipe, past, select, text, group, report, resume)
+    return train_sequence(recipe, past, select, text, group, report, resume, log)
 
 
 @contextmanager
