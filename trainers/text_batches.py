@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from penchant.platform.requests import ranges
 from penchant.platform.text import TokenLists
 
-__all__ = ["Frame", "Padded", "frame_of", "like_lengths", "padded"]
+__all__ = ["Frame", "Padded", "frame_of", "filled", "framed", "like_lengths", "padded", "row_keys"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,12 @@ def frame_of(tokenizer: PreTrainedTokenizerBase) -> Frame:
 
 
 def padded(texts: TokenLists, frame: Frame, before: TokenLists | None = None) -> Padded:
-    """Texts with what the frame puts around them.
+    """Texts with what the frame puts around them, side by side; see `framed`."""
+    return filled(framed(texts, frame, before), frame)
+
+
+def framed(texts: TokenLists, frame: Frame, before: TokenLists | None = None) -> TokenLists:
+    """Texts with what the frame puts around them: all that the model reads of each.
 
     Args:
         before: texts that come first, one a row; with the frame's middle after each.
@@ -64,26 +70,39 @@ def padded(texts: TokenLists, frame: Frame, before: TokenLists | None = None) ->
     if before is not None:
         parts += [before, _constant(frame.middle, len(texts))]
     parts += [texts, _constant(frame.end, len(texts))]
-    lengths = [np.diff(part.offsets) for part in parts]
-    total = np.sum(lengths, axis=0)
-    longest = int(total.max()) if len(total) else 0
-    ids = np.full((len(texts), longest), frame.pad, dtype=np.int64)
-    at = np.zeros(len(texts), dtype=np.int64)
+    lengths = [part.lengths for part in parts]
+    offsets = np.concatenate([[0], np.cumsum(np.sum(lengths, axis=0))]).astype(np.int64)
+    ids = np.empty(offsets[-1], dtype=np.int32)
+    at = offsets[:-1]
     for part, length in zip(parts, lengths, strict=True):
-        row = np.repeat(np.arange(len(texts)), length)
-        ids[row, ranges(at, length)] = part.ids
+        ids[ranges(at, length)] = part.ids
         at = at + length
-    mask = (np.arange(longest)[None, :] < total[:, None]).astype(np.int64)
-    return Padded(ids=torch.from_numpy(ids), mask=torch.from_numpy(mask))
+    return TokenLists(ids=ids, offsets=offsets)
+
+
+def filled(texts: TokenLists, frame: Frame) -> Padded:
+    """Framed texts side by side."""
+    lengths = texts.lengths
+    real = np.arange(lengths.max(initial=0))[None, :] < lengths[:, None]
+    ids = np.full(real.shape, frame.pad, dtype=np.int64)
+    ids[real] = texts.ids
+    return Padded(ids=torch.from_numpy(ids), mask=torch.from_numpy(real.astype(np.int64)))
+
+
+def row_keys(texts: TokenLists) -> list[bytes]:
+    """The tokens of each row as bytes: equal where, and only where, rows are."""
+    whole, ends = texts.ids.tobytes(), (texts.offsets * texts.ids.itemsize).tolist()
+    return [whole[begin:end] for begin, end in pairwise(ends)]
 
 
 def like_lengths(lengths: NDArray[np.int64], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
     """Rows of like length together, so many that padding included they fill `batch_tokens`."""
     order = np.argsort(lengths, kind="stable")
+    ordered = np.maximum(lengths[order], 1).tolist()
     begin = 0
     while begin < len(order):
         end = begin + 1
-        while end < len(order) and (end + 1 - begin) * (lengths[order[end]] + 3) <= batch_tokens:
+        while end < len(order) and (end + 1 - begin) * ordered[end] <= batch_tokens:
             end += 1
         yield order[begin:end]
         begin = end

@@ -6,14 +6,14 @@ Beside them lie the heads and the token ids of all item texts, so that scoring t
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
 from transformers import AutoModel, PreTrainedTokenizerBase
 
 from penchant.platform.errors import ConfigError
@@ -24,14 +24,17 @@ from penchant.platform.requests import Requests
 from penchant.platform.text import HistoryWriter, TokenLists
 from penchant.trainers.member import read_card, read_tensors, write_member
 from penchant.trainers.model_card import model_card
-from penchant.trainers.text_batches import Frame, like_lengths, padded
-from penchant.trainers.text_network import TextNetwork
+from penchant.trainers.onnx_engine import onnx_engine
+from penchant.trainers.text_batches import Frame, filled, framed
+from penchant.trainers.text_engine import Engine, EngineName, Trial, VectorCache, choose
+from penchant.trainers.text_network import Own, TextNetwork
 from penchant.trainers.text_own import own_items
+from penchant.trainers.text_reading import TorchEngine, log_odds, read_texts, unit
 
 __all__ = ["HEAD_FILE", "TextMember", "Tower", "item_tower", "score_text"]
 
 HEAD_FILE = "head.safetensors"
-_BATCH_TOKENS = 4096  # tokens in the model at once, padding included
+_CACHE_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +44,10 @@ class Tower:
     vectors: NDArray[np.float32]  # (V, H); empty for `binary`
     log_share: NDArray[np.float32]  # (V,)
 
-
-def encode(network: TextNetwork, texts: TokenLists, frame: Frame) -> NDArray[np.float32]:
-    """Unit vectors of texts, shape (R, H); each text is encoded once, however often it comes."""
-    vectors = np.zeros((len(texts), network.base.config.hidden_size), dtype=np.float32)
-    for at in like_lengths(np.diff(texts.offsets), _BATCH_TOKENS):
-        states = network.vectors(padded(texts.take(at), frame))
-        vectors[at] = functional.normalize(states, dim=1).float().cpu().numpy()
-    return vectors
+    @cached_property
+    def items(self) -> NDArray[np.int64]:
+        """Every item's number, shape (V,)."""
+        return np.arange(len(self.log_share))
 
 
 def item_tower(
@@ -58,9 +57,9 @@ def item_tower(
     network.eval()
     if network.binary:
         return Tower(vectors=np.zeros((0, 0), dtype=np.float32), log_share=log_share)
-    with torch.inference_mode():
-        vectors = encode(network, writer.items, frame)
-    vectors[np.diff(writer.items.offsets) == 0] = 0.0
+    texts, width = framed(writer.items, frame), network.base.config.hidden_size
+    vectors = read_texts(TorchEngine(network), unit, texts, frame, width)
+    vectors[writer.items.lengths == 0] = 0.0
     return Tower(vectors=vectors, log_share=log_share)
 
 
@@ -72,28 +71,44 @@ def score_text(
     tower: Tower,
     log: EventLog,
     requests: Requests,
+    *,
+    engine: Engine | None = None,
+    cache: VectorCache | None = None,
 ) -> NDArray[np.float32]:
-    """Scores (R, V) of all items, or log-odds (R, 1) of the candidates."""
+    """Scores (R, V) of all items, or log-odds (R, 1) of the candidates.
+
+    Args:
+        engine: by default torch.
+    """
+    if network.training:  # it walks through all modules, which takes longer than writing a history
+        network.eval()
+    engine = TorchEngine(network) if engine is None else engine
     texts = writer.write(log, requests, recipe.window)
-    network.eval()
+    if requests.candidate is not None:
+        candidates = writer.items.take(requests.candidate)
+        both = framed(texts, frame, candidates)
+        return read_texts(engine, log_odds(network), both, frame, 1, cache)
+    width = network.base.config.hidden_size
+    histories = read_texts(engine, unit, framed(texts, frame), frame, width, cache)
+    return _ranking(network, tower, histories, own_items(log, requests, recipe, tower.items))
+
+
+def _ranking(
+    network: TextNetwork, tower: Tower, histories: NDArray[np.float32], own: Own
+) -> NDArray[np.float32]:
+    """Scores of all items for the unit vectors of histories, shape (R, V)."""
+    device = network.log_scale.device
+    own = Own(
+        request=own.request.to(device), place=own.place.to(device), counts=own.counts.to(device)
+    )
     with torch.inference_mode():
-        if requests.candidate is not None:
-            candidates = writer.items.take(requests.candidate.astype(np.int64))
-            odds = np.zeros((len(requests), 1), dtype=np.float32)
-            lengths = np.diff(texts.offsets) + np.diff(candidates.offsets)
-            for at in like_lengths(lengths, _BATCH_TOKENS):
-                text = padded(texts.take(at), frame, candidates.take(at))
-                odds[at, 0] = network.log_odds(text).float().cpu().numpy()
-            return odds
-        histories = encode(network, texts, frame)
         scores = network.scores(
-            torch.from_numpy(histories),
-            torch.from_numpy(tower.vectors),
-            torch.from_numpy(tower.log_share),
-            own_items(log, requests, recipe, np.arange(log.num_items)),
+            torch.from_numpy(histories).to(device),
+            torch.from_numpy(tower.vectors).to(device),
+            torch.from_numpy(tower.log_share).to(device),
+            own,
         )
-        found: NDArray[np.float32] = scores.numpy()
-        return found
+        return np.asarray(scores.float().cpu().numpy())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +122,12 @@ class TextMember:
     tower: Tower
     tokenizer: PreTrainedTokenizerBase  # for those who load the model elsewhere
     facts: dict[str, Any]  # for the model card
+    engine: Engine | None = None  # torch
+    cache: VectorCache | None = None
+
+    @property
+    def engine_name(self) -> str:
+        return "torch" if self.engine is None else self.engine.name
 
     @property
     def num_parameters(self) -> int:
@@ -120,8 +141,63 @@ class TextMember:
                 "Fit one for this task."
             )
         return score_text(
-            self.network, self.recipe, self.writer, self.frame, self.tower, log, requests
+            self.network,
+            self.recipe,
+            self.writer,
+            self.frame,
+            self.tower,
+            log,
+            requests,
+            engine=self.engine,
+            cache=self.cache,
         )
+
+    def on_engine(
+        self, name: EngineName, *, threads: int, cache_dir: Path | None = None
+    ) -> TextMember:
+        """The same member, ready to be served: on this engine, and with a cache of texts.
+
+        Scores stay what they were within 1e-5, except with `onnx-int8`, whose difference is logged.
+
+        Args:
+            name: `auto` tries torch and ONNX for about a second and takes the faster.
+            threads: CPUs that the engine may compute on; they are set for all of torch.
+            cache_dir: where exported models are kept; by default the user's cache.
+
+        Raises:
+            RunError: the engine cannot be made, or it gives other answers.
+        """
+        torch.set_num_threads(threads)
+        engine = choose(
+            name,
+            TorchEngine(self.network),
+            lambda: onnx_engine(
+                self.network, int8=name == "onnx-int8", threads=threads, cache_dir=cache_dir
+            ),
+            self._trials(),
+            self._compared,
+        )
+        return replace(self, engine=engine, cache=VectorCache(_CACHE_BYTES))
+
+    def _trials(self) -> list[Trial]:
+        """Tokens of items as histories: a short one, two longer ones, and these side by side."""
+        full = self.recipe.history.max_tokens
+        if self.network.binary:
+            full += self.recipe.history.item_tokens
+        lengths = [full // 4, full // 2, full]
+        texts = TokenLists.of([np.resize(self.writer.items.ids, n).tolist() for n in lengths])
+        rows = [np.array([0]), np.array([1]), np.array([2]), np.arange(3)]
+        tried = [filled(framed(texts.take(at), self.frame), self.frame) for at in rows]
+        return [(text.ids.numpy(), text.mask.numpy()) for text in tried]
+
+    def _compared(self, pooled: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Log-odds, or unit vectors and scores: what another engine must not change."""
+        if self.network.binary:
+            return log_odds(self.network)(pooled)
+        none = torch.zeros(0, dtype=torch.int64)
+        own = Own(request=none, place=none, counts=torch.zeros(0, 0))
+        scores = _ranking(self.network, self.tower, unit(pooled), own)
+        return np.concatenate([unit(pooled), scores], axis=1)
 
     def save(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)

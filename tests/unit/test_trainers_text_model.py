@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 import torch
 import transformers
+
+from penchant.trainers.text_engine import HasEngine
 
 
 def test_plain_transformers_loads_the_model_and_gives_the_items_their_vectors(
@@ -41,3 +44,28 @@ def test_an_item_without_a_text_has_no_direction(world, recipes, fit_member):
     member = fit_member(recipes["text"], world("baskets").past)
     assert not member.tower.vectors[29].any()
     np.testing.assert_allclose(np.linalg.norm(member.tower.vectors[:29], axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["baskets", "binary"])
+def test_a_member_on_onnx_keeps_its_scores_and_reads_no_text_twice(
+    task, world, recipes, fit_member, tmp_path
+):
+    here = world(task)
+    member, asked = fit_member(recipes["text"], here.past), here.asked()
+    expected = member.score(here.log, asked)
+    served = member.on_engine("onnx", threads=1, cache_dir=tmp_path)
+    first = served.score(here.log, asked)
+    np.testing.assert_allclose(first, expected, rtol=0, atol=1e-5)
+    read = served.cache.misses
+    assert served.cache.hits == 0
+    np.testing.assert_array_equal(served.score(here.log, asked), first)
+    assert (served.cache.hits, served.cache.misses) == (read, read)
+    assert served.engine_name == "onnx"
+    assert member.cache is None
+
+
+def test_only_members_that_run_a_language_model_have_engines(world, recipes, fit_member):
+    past = world("baskets").past
+    assert isinstance(fit_member(recipes["text"], past), HasEngine)
+    assert not isinstance(fit_member(recipes["personal"], past), HasEngine)
