@@ -16,6 +16,7 @@ from penchant.ensembles.artefact import read_ensemble_card
 from penchant.serve.front import Front
 from penchant.serve.member_deployment import MAX_BATCH, MemberReplica
 from penchant.serve.places import Place, Placement, measured_ms, place_members
+from penchant.trainers.text_engine import EngineName
 
 __all__ = ["FrontArgs", "VersionArgs", "build_front", "build_version", "places_of"]
 
@@ -31,6 +32,7 @@ class VersionArgs(BaseModel):
         default=0.1, gt=0, description="CPUs that Ray sets aside for each replica."
     )
     threads: int = Field(default=1, ge=1, description="CPUs that a replica computes on.")
+    engine: EngineName = Field(default="auto", description="Runs members with a language model.")
     max_replicas: int = Field(default=2, ge=1, description="Of each deployment, under load.")
 
 
@@ -80,7 +82,7 @@ def _bound(place: Place, args: VersionArgs, beside: list[Application]) -> Applic
         ongoing=4 * MAX_BATCH,
         target=MAX_BATCH / 4,
     )
-    return made.bind(args.directory, place.members, args.threads, beside)
+    return made.bind(args.directory, place.members, args.threads, args.engine, beside)
 
 
 def build_front(args: FrontArgs) -> Application:

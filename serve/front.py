@@ -37,6 +37,7 @@ __all__ = ["Front"]
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.2
+_FORGET_S = 10.0
 
 
 class Front:
@@ -69,11 +70,25 @@ class Front:
             observer=self._watchers.observer,
             parts=[console_router(examples), *self._watchers.routers()],
             users=self._users,
-            forget=self._watchers.forget,
+            forget=self._forget_everywhere,
             guard=self._guard,
         )
         app.router.lifespan_context = self._lifespan
         return app
+
+    def _forget_everywhere(self, user: str) -> None:
+        """Forget a user in every front and every cache. Blocks: it runs in a thread."""
+        fronts = serve.get_deployment_handle("front", "front")
+        fronts.broadcast("forget", user).results(timeout_s=_FORGET_S)
+        traffic = self._service.traffic()
+        for live in traffic.lives() if traffic is not None else []:
+            for place in live.places:
+                members = serve.get_deployment_handle(place.name, live.app)
+                members.broadcast("forget").results(timeout_s=_FORGET_S)
+
+    async def forget(self, user: str) -> None:
+        """Forget a user in this replica."""
+        await asyncio.to_thread(self._watchers.forget, user)
 
     @asynccontextmanager
     async def _lifespan(self, _: FastAPI) -> AsyncIterator[None]:

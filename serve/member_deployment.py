@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,15 +11,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.ensembles.artefact import Ensemble, load_ensemble
-from penchant.ensembles.self_test import SelfTest
+from penchant.ensembles.artefact import Ensemble
 from penchant.platform.errors import RunError
-from penchant.platform.events import read_log_card
 from penchant.serve.batcher import Batcher
 from penchant.serve.card import version_of
-from penchant.serve.history import Question, merge, trial_question
-from penchant.serve.schema import MAX_EVENTS
+from penchant.serve.history import Question, merge
+from penchant.serve.readiness import ready_members, sound
 from penchant.serve.watch.meters import MemberMeters
+from penchant.trainers.text_engine import EngineName, HasEngine
 
 __all__ = ["MAX_BATCH", "MemberReplica", "answer_all"]
 
@@ -49,6 +47,7 @@ class MemberReplica:
         directory: the ensemble's artefact.
         members: which of its members.
         threads: CPUs that they may compute on.
+        engine: of members with a language model.
         beside: other deployments of the same version, which Serve is to start with this one.
 
     Raises:
@@ -61,17 +60,13 @@ class MemberReplica:
         directory: str,
         members: Sequence[str],
         threads: int = 1,
+        engine: EngineName = "auto",
         beside: Sequence[object] = (),
     ) -> None:
-        ensemble = load_ensemble(Path(directory), only=members)
-        _limit_threads(threads)
-        test = SelfTest.read(Path(directory), len(ensemble.item_ids))
-        groups = read_log_card(Path(directory))["has_groups"]
-        for name in members:
-            _refuse_changed(ensemble, name, test)
-            _refuse_unsound(ensemble, name, has_groups=groups)
+        ensemble = ready_members(Path(directory), members, threads=threads, engine=engine)
         version = version_of(Path(directory))
         self._meters = {name: MemberMeters(version, name) for name in members}
+        self._looked_up: dict[str, tuple[int, int]] = {}
         self._ensemble = ensemble
         self._batcher = Batcher[_Asked, dict[str, Scores | None]](
             self._answer,
@@ -98,9 +93,24 @@ class MemberReplica:
             cost = sum(question.cost for question in questions)
             meters.batch(size=len(at), cost=cost, seconds=time.monotonic() - began)
             meters.queue(self._batcher.waiting)
+            self._tell_cache(name)
             for place, scores in zip(at, scored, strict=True):
                 answers[place][name] = scores
         return answers
+
+    def _tell_cache(self, name: str) -> None:
+        member = self._ensemble.members[name]
+        if isinstance(member, HasEngine) and member.cache is not None:
+            hits, misses = member.cache.hits, member.cache.misses
+            before = self._looked_up.get(name, (0, 0))
+            self._meters[name].cache(hits=hits - before[0], misses=misses - before[1])
+            self._looked_up[name] = (hits, misses)
+
+    def forget(self) -> None:
+        """Empty the caches: what they hold came from users' histories."""
+        for member in self._ensemble.members.values():
+            if isinstance(member, HasEngine) and member.cache is not None:
+                member.cache.clear()
 
     def check_health(self) -> None:
         """Serve replaces a replica whose check raises.
@@ -121,43 +131,9 @@ def answer_all(
         log, requests = merge(questions, len(ensemble.item_ids))
         scores = ensemble.member_scores(member_id, log, requests)
         parts = np.split(scores, ends[:-1])
-        return [part if _sound(part) else None for part in parts]
+        return [part if sound(part) else None for part in parts]
     except Exception as error:  # whatever a member does, the others' questions want their answers
         if len(questions) == 1:
             logger.warning("member %s failed at a question: %s", member_id, type(error).__name__)
             return [None]
         return [one for q in questions for one in answer_all(ensemble, member_id, [q])]
-
-
-def _refuse_changed(ensemble: Ensemble, name: str, test: SelfTest) -> None:
-    scores = ensemble.member_scores(name, test.log, test.requests)
-    difference = test.difference(name, scores)
-    if difference > 1:
-        raise RunError(
-            f"member {name} of {ensemble.name} fails its self-test: its scores differ from those "
-            f"of the day it was saved by {difference:.0f} times what is allowed. Its libraries, or "
-            "the processor, are others than then: save the ensemble again here."
-        )
-
-
-def _refuse_unsound(ensemble: Ensemble, name: str, *, has_groups: bool) -> None:
-    """Ask about nobody, and about somebody who has had every item."""
-    for events in (0, min(len(ensemble.item_ids), MAX_EVENTS)):
-        trial = trial_question(ensemble.requests, events, has_groups=has_groups)
-        if answer_all(ensemble, name, [trial])[0] is None:
-            raise RunError(
-                f"member {name} of {ensemble.name} has no sound scores for a history of "
-                f"{events} events: expected finite numbers. Fit it again, or serve another."
-            )
-
-
-def _sound(scores: Scores) -> bool:
-    """Whether all are numbers; -inf marks items that are not asked for."""
-    return not bool(np.any(np.isnan(scores) | (scores == np.inf)))
-
-
-def _limit_threads(threads: int) -> None:
-    """Keep torch to the replica's CPUs; only members with a network bring it in."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(threads)

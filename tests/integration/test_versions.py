@@ -107,8 +107,9 @@ def shop(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
 
 @contextmanager
-def asking(shop: Shop) -> Iterator[Counter[str]]:
+def asking(shop: Shop, deadline_ms: int = 9000) -> Iterator[Counter[str]]:
     """Requests one after the other from two callers; counts answers by what they were."""
+    deadline = {"x-deadline-ms": str(deadline_ms)}
     counts: Counter[str] = Counter()
     over = threading.Event()
 
@@ -117,7 +118,7 @@ def asking(shop: Shop) -> Iterator[Counter[str]]:
             base_url=shop.client.base_url, headers=shop.client.headers, timeout=30
         ) as client:
             while not over.is_set():
-                answer = client.post("/v1/recommend", json=BODY, headers={"x-deadline-ms": "9000"})
+                answer = client.post("/v1/recommend", json=BODY, headers=deadline)
                 good = answer.status_code == 200
                 counts[answer.json()["version"] if good else str(answer.status_code)] += 1
                 counts["degraded"] += int(good and answer.json()["degraded"])
@@ -203,7 +204,8 @@ def test_a_member_that_is_killed_costs_quality_and_no_answer(shop: Shop) -> None
     titles = {child.pid: " ".join(child.cmdline()) for child in children}
     # All of them: under load there may be two, and then a death is not even noticed.
     victims = [pid for pid, title in titles.items() if ":member-1-items" in title]
-    with asking(shop) as counts:
+    # Who waits longer than a replica takes to start gets a whole answer.
+    with asking(shop, deadline_ms=2500) as counts:
         for victim in victims:
             psutil.Process(victim).kill()
         until = time.monotonic() + 60
