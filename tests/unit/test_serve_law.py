@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from penchant.serve.card import example_question, open_desk
 from penchant.serve.history import Question
 from penchant.serve.ingress import make_app
 from penchant.serve.member_deployment import MemberReplica, answer_all
+from penchant.serve.readiness import ready_members
 from penchant.serve.stored import StoredRequests
 from penchant.serve.traffic import LiveDesks, Split
 from penchant.trainers.fit import fit_baseline
@@ -36,6 +37,7 @@ from penchant.trainers.member import Member, Past
 from penchant.trainers.network import SequenceNetwork
 from penchant.trainers.score import keep_member
 from penchant.trainers.sequence import SequenceMember
+from penchant.trainers.text_engine import EngineName, HasEngine
 
 RANKING: dict[str, dict[str, Any]] = {
     "popular": {"kind": "popularity", "window": {"days": 20}},
@@ -79,8 +81,17 @@ def write_events(path: Path, setting: str) -> list[str]:
     return frame.columns
 
 
-def fitted_run(root: Path, setting: str, recipes: Mapping[str, Any]) -> Prepared:
-    """A run directory whose members are fitted and scored on every block."""
+def fitted_run(
+    root: Path,
+    setting: str,
+    recipes: Mapping[str, Any],
+    fit_text: Callable[[Recipe, Past], Member] | None = None,
+) -> Prepared:
+    """A run directory whose members are fitted and scored on every block.
+
+    Args:
+        fit_text: makes members of recipes that train by workers of their own.
+    """
     path = root / "events.parquet"
     columns = {name: name for name in write_events(path, setting)}
     experiment = Experiment.model_validate(
@@ -97,10 +108,14 @@ def fitted_run(root: Path, setting: str, recipes: Mapping[str, Any]) -> Prepared
     past = Past(log=prepared.log, spec=spec, until_ms=prepared.blocks.select_ms)
     for name, settings in recipes.items():
         recipe: Recipe = TypeAdapter[Recipe](Recipe).validate_python(settings)
+        if recipe.kind == "text" and fit_text is not None:
+            member = fit_text(recipe, past)
+        else:
+            member = untrained(recipe, prepared.log.num_items) or fit_baseline(recipe, past)
         keep_member(
             prepared.run,
             name,
-            untrained(recipe, prepared.log.num_items) or fit_baseline(recipe, past),
+            member,
             prepared.log,
             prepared.requests,
             {},
@@ -134,6 +149,32 @@ def in_one_process(ensemble: Ensemble) -> Any:
         return answer_all(ensemble, member_id, [question])[0]
 
     return ask
+
+
+@pytest.mark.parametrize("setting", ["baskets", "yes or no"])
+@pytest.mark.parametrize("engine", ["torch", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_so_do_members_with_a_language_model_on_every_engine(
+    tmp_path: Path, fit_member: Callable[[Recipe, Past], Member], setting: str, engine: EngineName
+) -> None:
+    """Asked twice, so that what was read once comes from the cache."""
+    recipes = {"text": {"kind": "text", "base": "tiny", "layers": 1, "window": {"events": 9}}}
+    prepared = fitted_run(tmp_path, setting, recipes, fit_member)
+    spec, asked = prepared.experiment.requests, prepared.requests[Block.TEST]
+    alone = Linear(normalization="none", weights={"text": 1.0})
+    directory = save_ensemble(prepared.run, "text", alone, spec, {})
+    ensemble = ready_members(directory, ["text"], threads=1, engine=engine)
+    member = ensemble.members["text"]
+    assert isinstance(member, HasEngine)
+    assert member.engine_name == engine
+    app, stored = served(directory, ensemble), StoredRequests.open(prepared.run.root)
+    store = prepared.run.read_predictions(Block.TEST, "text", asked.row)
+    items = stored.catalog.item_ids
+    for at in [*range(12), *range(12)]:
+        candidates = items if asked.candidate is None else [items[asked.candidate[at]]]
+        response = post(app, "/v1/score", stored.body(at) | {"candidates": candidates})
+        close([result["score"] for result in response.json()["results"]], store[at])
+    assert member.cache is not None
+    assert member.cache.hits >= 12
 
 
 def served(directory: Path, ensemble: Ensemble) -> FastAPI:
