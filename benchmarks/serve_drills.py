@@ -38,17 +38,16 @@ Row = dict[str, Any]
 
 
 def ensembles(run: Path) -> tuple[Path, Path]:
-    """Two artefacts of a run that were not refitted: the one with most members, and another."""
-    found = sorted((run / "ensembles").iterdir())
+    """Two artefacts of a run, the smallest that have at least two members."""
     sizes = {
         path: len(read_ensemble_card(path)["weights"])
-        for path in found
-        if (path / "ensemble.json").is_file() and not path.name.endswith("-newest")
+        for path in sorted((run / "ensembles").iterdir())
+        if (path / "ensemble.json").is_file()
     }
-    if len(sizes) < 2:
-        raise SystemExit(f"{run} has {len(sizes)} ensembles, expected two that can take turns")
-    first, second = sorted(sizes, key=lambda path: -sizes[path])[:2]
-    return first, second
+    fit = sorted((path for path in sizes if sizes[path] > 1), key=lambda path: sizes[path])
+    if len(fit) < 2:
+        raise SystemExit(f"{run} has {len(fit)} ensembles of several members, expected two")
+    return fit[0], fit[1]
 
 
 def drills(

@@ -14,7 +14,15 @@ from penchant.platform.errors import ConfigError
 if TYPE_CHECKING:
     from penchant.serve.service import Service, Traffic
 
-__all__ = ["PlacementOption", "ServiceDir", "deploy", "rollback", "service_of", "status"]
+__all__ = [
+    "EngineOption",
+    "PlacementOption",
+    "ServiceDir",
+    "deploy",
+    "rollback",
+    "service_of",
+    "status",
+]
 
 ServiceDir = Annotated[
     Path | None,
@@ -26,6 +34,10 @@ RunningService = Annotated[
 PlacementOption = Annotated[
     Literal["auto", "together", "apart"],
     typer.Option(help="Which members share a process; auto goes by their measured cost."),
+]
+EngineOption = Annotated[
+    Literal["auto", "torch", "onnx", "onnx-int8"],
+    typer.Option(help="Runs language models; auto measures. int8 is faster and changes scores."),
 ]
 
 
@@ -49,6 +61,7 @@ def deploy(
         bool, typer.Option("--shadow", help="Give it copies of requests, and no answers.")
     ] = False,
     placement: PlacementOption = "auto",
+    engine: EngineOption = "auto",
     as_json: Json = False,
 ) -> None:
     """Roll a new version into a running service; without a failed request.
@@ -62,6 +75,7 @@ def deploy(
       penchant serve deploy runs/november --service services/shop
     """
     from penchant.serve.deploy import deploy as roll_in
+    from penchant.serve.places import Layout
     from penchant.serve.run import find_ensemble
     from penchant.serve.service import Service
 
@@ -72,7 +86,13 @@ def deploy(
     part: Literal["primary", "canary", "shadow"] = "primary"
     if canary is not None or shadow:
         part = "shadow" if shadow else "canary"
-    live = roll_in(Service(service), directory, part=part, share=canary or 0.0, placement=placement)
+    live = roll_in(
+        Service(service),
+        directory,
+        part=part,
+        share=canary or 0.0,
+        layout=Layout(placement=placement, engine=engine),
+    )
     _show(live, as_json=as_json)
 
 

@@ -11,6 +11,7 @@ import typer
 
 from penchant.cli.bench import bench
 from penchant.cli.deploy import (
+    EngineOption,
     PlacementOption,
     ServiceDir,
     deploy,
@@ -41,6 +42,7 @@ def run(
     ] = "127.0.0.1",
     service: ServiceDir = None,
     placement: PlacementOption = "auto",
+    engine: EngineOption = "auto",
 ) -> None:
     """Serve the ensemble that a run recommends, until Ctrl-C.
 
@@ -52,6 +54,7 @@ def run(
       penchant serve run runs/demo --service services/shop --host 0.0.0.0
     """
     from penchant.serve.examples import keep_examples
+    from penchant.serve.places import Layout
     from penchant.serve.run import find_ensemble, serving, wait_for_stop
 
     directory = find_ensemble(place)
@@ -59,7 +62,8 @@ def run(
     kept = service_of(place, service)
     if (place / "manifest.json").is_file():
         keep_examples(kept, place)
-    with serving(directory, kept, host=host, port=port, placement=placement) as url:
+    layout = Layout(placement=placement, engine=engine)
+    with serving(directory, kept, host=host, port=port, layout=layout) as url:
         _introduce(url, directory)
         wait_for_stop()
         typer.echo("stopping ...", err=True)

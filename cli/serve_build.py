@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from penchant.cli.deploy import PlacementOption
+from penchant.cli.deploy import EngineOption, PlacementOption
 from penchant.cli.options import RunDir
 from penchant.platform.errors import ConfigError
 
@@ -31,6 +31,7 @@ def build(
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8000,
     placement: PlacementOption = "auto",
+    engine: EngineOption = "auto",
     max_replicas: Annotated[int, typer.Option(min=1, help="Of each deployment.")] = 8,
 ) -> None:
     """Write the configuration of a service for `serve deploy` or KubeRay.
@@ -47,12 +48,17 @@ def build(
     from ruamel.yaml import YAML
 
     from penchant.serve.build import ray_service, serve_config
+    from penchant.serve.places import Layout
     from penchant.serve.run import find_ensemble
     from penchant.serve.service import Service
 
     directory, kept = find_ensemble(place), Service(service)
     config = serve_config(
-        directory, kept, port=port, placement=placement, max_replicas=max_replicas
+        directory,
+        kept,
+        port=port,
+        layout=Layout(placement=placement, engine=engine),
+        max_replicas=max_replicas,
     )
     if image is not None:
         shared = Path(os.path.commonpath([directory.resolve(), kept.directory]))

@@ -15,8 +15,7 @@ from ray.serve.deployment import Application, Deployment
 from penchant.ensembles.artefact import read_ensemble_card
 from penchant.serve.front import Front
 from penchant.serve.member_deployment import MAX_BATCH, MemberReplica
-from penchant.serve.places import Place, Placement, measured_ms, place_members
-from penchant.trainers.text_engine import EngineName
+from penchant.serve.places import Layout, Place, measured_ms, place_members
 
 __all__ = ["FrontArgs", "VersionArgs", "build_front", "build_version", "places_of"]
 
@@ -27,12 +26,11 @@ class VersionArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     directory: str = Field(description="The ensemble's artefact, on a disk that all nodes see.")
-    placement: Placement = Field(default="auto", description="Which members share a process.")
+    layout: Layout = Layout()
     cpus_per_replica: float = Field(
         default=0.1, gt=0, description="CPUs that Ray sets aside for each replica."
     )
     threads: int = Field(default=1, ge=1, description="CPUs that a replica computes on.")
-    engine: EngineName = Field(default="auto", description="Runs members with a language model.")
     max_replicas: int = Field(default=2, ge=1, description="Of each deployment, under load.")
 
 
@@ -59,7 +57,7 @@ def places_of(args: VersionArgs) -> list[Place]:
     """
     card = read_ensemble_card(Path(args.directory))
     members = list(card["weights"])
-    return place_members(measured_ms(Path(args.directory), members), args.placement)
+    return place_members(measured_ms(Path(args.directory), members), args.layout.placement)
 
 
 def build_version(args: VersionArgs) -> Application:
@@ -82,7 +80,7 @@ def _bound(place: Place, args: VersionArgs, beside: list[Application]) -> Applic
         ongoing=4 * MAX_BATCH,
         target=MAX_BATCH / 4,
     )
-    return made.bind(args.directory, place.members, args.threads, args.engine, beside)
+    return made.bind(args.directory, place.members, args.threads, args.layout.engine, beside)
 
 
 def build_front(args: FrontArgs) -> Application:

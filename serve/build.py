@@ -15,7 +15,8 @@ from typing import Any
 from penchant.platform.errors import ConfigError
 from penchant.serve.app import FrontArgs, VersionArgs, places_of
 from penchant.serve.card import version_of
-from penchant.serve.places import Placement
+from penchant.serve.deploy import DEFAULT
+from penchant.serve.places import Layout
 from penchant.serve.service import Live, Service, Traffic
 
 __all__ = ["ray_service", "serve_config"]
@@ -30,7 +31,7 @@ def serve_config(
     *,
     host: str = "0.0.0.0",
     port: int = 8000,
-    placement: Placement = "auto",
+    layout: Layout = DEFAULT,
     max_replicas: int = _MAX_REPLICAS,
 ) -> dict[str, Any]:
     """Ray Serve's configuration of a service; its first `traffic.json` is written too.
@@ -40,7 +41,7 @@ def serve_config(
         service: the service directory, at such a path too, with API keys in it.
         host: where the proxies listen.
         port: where the proxies listen.
-        placement: which members share a process.
+        layout: how its members run.
         max_replicas: of each deployment, under load.
 
     Raises:
@@ -54,14 +55,14 @@ def serve_config(
         )
     version = VersionArgs(
         directory=str(directory.resolve()),
-        placement=placement,
+        layout=layout,
         cpus_per_replica=_CPUS_PER_REPLICA,
         max_replicas=max_replicas,
     )
     live = Live(
         version=version_of(directory),
         directory=version.directory,
-        placement=placement,
+        layout=layout,
         places=places_of(version),
     )
     front = FrontArgs(

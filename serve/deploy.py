@@ -19,7 +19,7 @@ import httpx
 
 from penchant.platform.cluster import environment, start_ray
 from penchant.platform.errors import ConfigError, RunError, UnreachableError
-from penchant.serve.places import Placement
+from penchant.serve.places import Layout
 from penchant.serve.service import Endpoint, Live, Service, Traffic
 
 if TYPE_CHECKING:
@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 
     from penchant.serve.app import VersionArgs
 
-__all__ = ["deploy", "rollback", "start_version", "why_not"]
+__all__ = ["DEFAULT", "deploy", "rollback", "start_version", "why_not"]
 
 Part = Literal["primary", "canary", "shadow"]
 
 _SWITCH_S = 30.0
+DEFAULT = Layout()
 
 
 def deploy(
@@ -40,7 +41,7 @@ def deploy(
     *,
     part: Part = "primary",
     share: float = 0.0,
-    placement: Placement = "auto",
+    layout: Layout = DEFAULT,
 ) -> Traffic:
     """Start a version and let it take its part; returns what is live then.
 
@@ -49,7 +50,7 @@ def deploy(
         directory: the ensemble's artefact.
         part: of all requests, of a share of the users, or of copies alone.
         share: of the users, for a canary.
-        placement: which members share a process.
+        layout: how its members run.
 
     Raises:
         ConfigError: no service runs there.
@@ -60,7 +61,7 @@ def deploy(
         before = service.traffic()
         if before is None:
             raise ConfigError(f"{service.directory} has no live version: start it again.")
-        live = start_version(_args(endpoint, directory, placement))
+        live = start_version(_args(endpoint, directory, layout))
         after = _with(before, live, part, share)
         service.switch(after, f"deploy {part}")
         _wait_until(endpoint, after.primary.version)
@@ -109,7 +110,7 @@ def start_version(args: VersionArgs) -> Live:
     live = Live(
         version=version_of(Path(args.directory)),
         directory=args.directory,
-        placement=args.placement,
+        layout=args.layout,
         places=places_of(args),
     )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
@@ -151,12 +152,12 @@ def _drop(before: Traffic, after: Traffic) -> None:
             serve.delete(live.app)
 
 
-def _args(endpoint: Endpoint, directory: Path, placement: Placement) -> VersionArgs:
+def _args(endpoint: Endpoint, directory: Path, layout: Layout) -> VersionArgs:
     from penchant.serve.app import VersionArgs
 
     return VersionArgs(
         directory=str(directory.resolve()),
-        placement=placement,
+        layout=layout,
         cpus_per_replica=endpoint.cpus_per_replica,
         max_replicas=endpoint.max_replicas,
     )

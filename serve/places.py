@@ -13,14 +13,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["HOP_MS", "Place", "Placement", "measured_ms", "place_members"]
+from penchant.trainers.text_engine import EngineName
+
+__all__ = ["HOP_MS", "Layout", "Place", "Placement", "measured_ms", "place_members"]
 
 Placement = Literal["auto", "together", "apart"]
 
 #: What a call to another process costs.
 HOP_MS = 3.0
+
+
+class Layout(BaseModel):
+    """How the members of a version run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    placement: Placement = Field(default="auto", description="Which members share a process.")
+    engine: EngineName = Field(default="auto", description="Runs members with a language model.")
 
 
 class Place(BaseModel):

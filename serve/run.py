@@ -16,8 +16,8 @@ from types import FrameType
 
 from penchant.platform.cluster import Cluster, environment, start_ray
 from penchant.platform.errors import ConfigError, RunError, UnreachableError
-from penchant.serve.deploy import start_version, why_not
-from penchant.serve.places import Placement
+from penchant.serve.deploy import DEFAULT, start_version, why_not
+from penchant.serve.places import Layout
 from penchant.serve.service import Endpoint, Service, Traffic
 
 __all__ = ["FRONT", "find_ensemble", "free_port", "serving", "wait_for_stop"]
@@ -25,8 +25,13 @@ __all__ = ["FRONT", "find_ensemble", "free_port", "serving", "wait_for_stop"]
 #: Name of the Serve application that answers HTTP.
 FRONT = "front"
 
-#: Read when Serve's processes start: Serve's own lines go to its log files, not to the terminal.
-_SERVE = {"RAY_SERVE_LOG_TO_STDERR": "0"}
+#: Read when Serve's processes start. Serve's own lines go to its log files, not to the terminal.
+_SERVE = {
+    "RAY_SERVE_LOG_TO_STDERR": "0",
+    # A proxy that has died is missed after these; by default only after half a minute.
+    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
+    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
+}
 
 #: Artefact of the best single member, which `report.json` names by the member's own id.
 _SINGLE = "single"
@@ -67,7 +72,7 @@ def serving(
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    placement: Placement = "auto",
+    layout: Layout = DEFAULT,
 ) -> Iterator[str]:
     """Serve an ensemble for the length of a `with`; yields its address.
 
@@ -76,7 +81,7 @@ def serving(
         service: keeps keys, users, feedback and predictions.
         host: where to listen; others than loopback addresses need API keys.
         port: where to listen.
-        placement: which members share a process.
+        layout: how its members run.
 
     Raises:
         ConfigError: the host is open to others and there are no keys.
@@ -94,7 +99,7 @@ def serving(
     with environment(_SERVE), start_ray(address="local") as cluster:
         share, replicas = _size(members + 1, cluster)
         try:
-            _start(directory, service, host, port, placement, share, replicas, guarded)
+            _start(directory, service, host, port, layout, share, replicas, guarded)
             service.announce(
                 Endpoint(
                     url=url,
@@ -137,10 +142,12 @@ def free_port(host: str = "127.0.0.1") -> int:
 def _size(deployments: int, cluster: Cluster) -> tuple[float, int]:
     """CPUs to set aside for each replica, and how many replicas a deployment may have.
 
-    As many as there are CPUs under load, and room for two versions side by side.
+    Room for two versions side by side; and under load as many replicas as there are CPUs, since
+    more of them would start, on a machine that is busy, only to take turns.
     """
     share = cluster.cpus / (4 * deployments)
-    return max(min(_CPUS_PER_REPLICA, int(1000 * share) / 1000), 0.001), cluster.cpus
+    replicas = max(cluster.cpus // deployments, 1)
+    return max(min(_CPUS_PER_REPLICA, int(1000 * share) / 1000), 0.001), replicas
 
 
 def _start(
@@ -148,7 +155,7 @@ def _start(
     service: Service,
     host: str,
     port: int,
-    placement: Placement,
+    layout: Layout,
     share: float,
     replicas: int,
     guarded: bool,
@@ -167,7 +174,7 @@ def _start(
     )
     args = VersionArgs(
         directory=str(directory.resolve()),
-        placement=placement,
+        layout=layout,
         cpus_per_replica=share,
         max_replicas=replicas,
     )

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.store import write_json
 from penchant.serve.keys import KeyRing
-from penchant.serve.places import Place, Placement
+from penchant.serve.places import Layout, Place
 
 __all__ = ["Endpoint", "Live", "Service", "Traffic"]
 
@@ -30,7 +30,7 @@ class Live(BaseModel):
 
     version: str
     directory: str
-    placement: Placement
+    layout: Layout
     places: list[Place]
 
     @property

@@ -14,7 +14,7 @@ from drills.served import Served, served
 
 from penchant.serve.load.plan import LoadPlan
 
-#: `penchant` on a Ray that believes in eight CPUs: replicas are started as on a larger machine.
+#: `penchant` on a Ray that believes in sixteen CPUs: replicas are started as on a larger machine.
 _LARGE = [
     sys.executable,
     "-W",
@@ -22,7 +22,7 @@ _LARGE = [
     "-c",
     "from penchant.platform.cluster import start_ray\n"
     "from penchant.cli.main import main\n"
-    "with start_ray(num_cpus=8):\n"
+    "with start_ray(num_cpus=16):\n"
     "    main()\n",
 ]
 
@@ -31,7 +31,7 @@ def scale(
     directory: Path, service: Path, bodies: Sequence[bytes], *, busy_s: float, idle_s: float
 ) -> dict[str, Any]:
     """Few requests, then many, then few: how many replicas there are, and what fails."""
-    with served(directory, service, prefix=_LARGE) as running:
+    with served(directory, service, "--placement", "apart", prefix=_LARGE) as running:
         counts: list[int] = []
         over = threading.Event()
         watch = threading.Thread(target=_count, args=(running, counts, over))

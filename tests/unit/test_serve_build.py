@@ -14,6 +14,7 @@ from penchant.platform.errors import ConfigError
 from penchant.serve.app import FrontArgs, VersionArgs, build_front, build_version
 from penchant.serve.build import ray_service, serve_config
 from penchant.serve.keys import KeyRing
+from penchant.serve.places import Layout
 from penchant.serve.service import Service
 
 from .test_serve_law import RANKING, fitted_run
@@ -42,7 +43,7 @@ def test_serve_takes_the_configuration_and_the_builders_its_arguments(
 ) -> None:
     service = Service(tmp_path / "service")
     KeyRing(service.directory).add("shop")
-    config = serve_config(artefact, service, placement="apart")
+    config = serve_config(artefact, service, layout=Layout(placement="apart"))
     version, front = ServeDeploySchema.model_validate(config).applications
     live = service.traffic()
     assert live is not None

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from penchant.platform.errors import ConfigError, DataError
-from penchant.serve.places import Place
+from penchant.serve.places import Layout, Place
 from penchant.serve.service import Endpoint, Live, Service, Traffic
 
 
 def live(version: str) -> Live:
     places = [Place(name="members", members=["own"], alone=True)]
-    return Live(version=version, directory="somewhere", placement="auto", places=places)
+    return Live(version=version, directory="somewhere", layout=Layout(), places=places)
 
 
 def test_what_is_live_comes_back_and_every_switch_is_noted(tmp_path: Path) -> None:
