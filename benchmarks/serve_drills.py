@@ -28,12 +28,12 @@ from drills.load import saturation
 from drills.scaling import scale
 from drills.served import Served, served
 from drills.truth import offline_is_online
+from peers.page import renew
 
 from penchant.ensembles.artefact import read_ensemble_card
 from penchant.serve.load.bodies import recorded_bodies
 from penchant.serve.stored import StoredRequests
 
-MARK = ("<!-- drills -->", "<!-- /drills -->")
 Row = dict[str, Any]
 
 
@@ -115,7 +115,7 @@ def main() -> None:
         "broken": [row["drill"] for row in rows if row["met"] is False],
     }
     if args.table is not None:
-        renew(args.table, rows, directory)
+        renew(args.table, "drills", table(rows, directory))
     print(json.dumps({"drills": rows, **facts}))
     if facts["broken"]:
         sys.exit(1)
@@ -130,12 +130,9 @@ def line(row: Row) -> str:
     )
 
 
-def renew(page: Path, rows: Sequence[Row], directory: Path) -> None:
-    """Write the table between the marks of a page."""
-    text = page.read_text()
-    begin, end = (text.index(mark) for mark in MARK)
+def table(rows: Sequence[Row], directory: Path) -> list[str]:
+    """The rows as Markdown."""
     lines = [
-        "",
         f"`{directory.name}` of {len(read_ensemble_card(directory)['weights'])} members, each in a "
         f"process of its own; {os.cpu_count()} CPUs shared with the load generator; "
         f"{time.strftime('%Y-%m-%d')}.",
@@ -149,7 +146,7 @@ def renew(page: Path, rows: Sequence[Row], directory: Path) -> None:
             f"| {row['drill']} | {row['requests']:,} | {row['failed']:,} | {row['degraded']:,} | "
             f"{row['result']} | {kept} |"
         )
-    page.write_text(text[: begin + len(MARK[0])] + "\n".join([*lines, "", text[end:]]))
+    return lines
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ import platform
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -39,6 +38,7 @@ from peers.artefacts import (
     small_ensemble,
     text_ensemble,
 )
+from peers.page import renew, speed_table
 from peers.servers import HAS_LITSERVE, Server, running
 
 from penchant.platform.errors import PenchantError, RunError
@@ -56,6 +56,7 @@ MEMBERS = 4
 SHARE = 0.6  # of the slowest server's rate, at which all are compared
 DEADLINE_MS = 10_000  # the longest there is: an answer without some members is less work
 PEERS = ("fastapi", "litserve") if HAS_LITSERVE else ("fastapi",)
+OURS = ("penchant", "together")
 
 
 @dataclass
@@ -106,39 +107,37 @@ def worst_ms(report: LoadReport) -> float | None:
 
 
 def compare(bench: Bench, directory: Path, callers: Sequence[int], quick: bool) -> dict[str, Any]:
-    """All servers on the text ensemble: saturation, equal load; then what is special to ours."""
+    """All servers on the text ensemble, one after the other, each alone on the machine."""
     best: dict[str, float] = {}
-
-    def saturate(server: Server) -> None:
-        found = [bench.measure(server, f"{n} callers", callers=n) for n in callers]
-        best[server.name] = max(whole_per_s(report) for report in found)
-
-    with ExitStack() as stack:
-        peers = [stack.enter_context(running(name, directory)) for name in PEERS]
-        for peer in peers:
-            saturate(peer)
-        # Its processes would go on working beside the peers: it is stopped before they go on.
-        with running("penchant", directory) as ours:
-            same_scores([ours, *peers], bench.bodies[:3])
-            before = sgemm_gflops()
-            saturate(ours)
-            sgemm = max(before, sgemm_gflops())
-            rate = equal_rate(best)
-            equal = {"penchant": bench.measure(ours, "equal load", rate=rate)}
-            special = own_cells(bench, ours, quick)
-        for peer in peers:
-            equal[peer.name] = bench.measure(peer, "equal load", rate=rate)
-    tail = {name: worst_ms(report) for name, report in equal.items()}
+    found: dict[str, Any] = {}
+    answers: dict[str, list[list[float]]] = {}
+    sgemm = sgemm_gflops()
+    for name in (*PEERS, *OURS):
+        with running(name, directory) as server:
+            answers[name] = scores_of(server, bench.bodies[:3])
+            cells = [bench.measure(server, f"{n} callers", callers=n) for n in callers]
+            best[name] = max(whole_per_s(report) for report in cells)
+            if name == OURS[-1]:
+                found |= own_cells(bench, server, quick)
+        sgemm = max(sgemm, sgemm_gflops())
+    refuse_unlike(answers)
+    rate = equal_rate(best)
+    tail: dict[str, float | None] = {}
+    for name in (*PEERS, *OURS):
+        with running(name, directory) as server:
+            tail[name] = worst_ms(bench.measure(server, "equal load", rate=rate))
+    ours = max(OURS, key=lambda name: best[name])
     return {
         "per_s": {name: round(rate, 2) for name, rate in best.items()},
-        "ratio_fastapi": ratio(best["penchant"], best["fastapi"]),
-        "ratio_litserve": ratio(best["penchant"], best.get("litserve")),
+        "layout": ours,
+        "ratio_fastapi": ratio(best[ours], best["fastapi"]),
+        "ratio_litserve": ratio(best[ours], best.get("litserve")),
         "equal_load_per_s": round(rate, 2),
         "p99_ms": tail,
-        "ratio_fastapi_p99": ratio(tail["fastapi"], tail["penchant"]),
-        "ratio_litserve_p99": ratio(tail.get("litserve"), tail["penchant"]),
+        "ratio_fastapi_p99": ratio(tail["fastapi"], tail[ours]),
+        "ratio_litserve_p99": ratio(tail.get("litserve"), tail[ours]),
         "sgemm_gflops": round(sgemm, 1),
-        **special,
+        **found,
     }
 
 
@@ -178,17 +177,23 @@ def alone(bench: Bench, directory: Path, names: Sequence[str], cell: str) -> dic
     return found
 
 
-def same_scores(servers: Sequence[Server], bodies: Sequence[bytes]) -> None:
-    """Refuse to compare servers that do not answer alike."""
+def scores_of(server: Server, bodies: Sequence[bytes]) -> list[list[float]]:
+    """What a server answers to a few bodies."""
     headers = {"content-type": "application/json", "x-deadline-ms": str(DEADLINE_MS)}
+    answers = []
     for body in bodies:
-        answers = []
-        for server in servers:
-            response = httpx.post(server.url + PATH, content=body, headers=headers, timeout=60)
-            response.raise_for_status()
-            answers.append([result["score"] for result in response.json()["results"]])
-        if not np.allclose(answers, answers[0], rtol=1e-3, atol=1e-3):
-            raise RunError(f"servers answer differently, expected equal scores: {answers}")
+        response = httpx.post(server.url + PATH, content=body, headers=headers, timeout=60)
+        response.raise_for_status()
+        answers.append([result["score"] for result in response.json()["results"]])
+    return answers
+
+
+def refuse_unlike(answers: Mapping[str, list[list[float]]]) -> None:
+    """Servers that do not answer alike are not compared."""
+    first = next(iter(answers.values()))
+    for name, scores in answers.items():
+        if not np.allclose(scores, first, rtol=1e-3, atol=1e-3):
+            raise RunError(f"{name} answers differently from the first: {scores} and {first}")
 
 
 def ratio(over: float | None, under: float | None) -> float | None:
@@ -228,7 +233,7 @@ def run(folder: Path, quick: bool) -> dict[str, Any]:
     found = compare(bench, directory, (1, 32) if quick else (1, 8, 32), quick)
     found["gflop_per_request"] = round(flops / 1e9, 3)
     found["flops_share"] = round(
-        found["per_s"]["penchant"] * flops / (found["sgemm_gflops"] * 1e9), 3
+        found["per_s"][found["layout"]] * flops / (found["sgemm_gflops"] * 1e9), 3
     )
     if not quick:
         tiny = small_ensemble(prepared)
@@ -249,12 +254,13 @@ def run(folder: Path, quick: bool) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Penchant, FastAPI and LitServe side by side.")
     parser.add_argument("--quick", action="store_true", help="fewer cells, shorter")
-    quick = parser.parse_args().quick
+    parser.add_argument("--table", type=Path, help="page whose table of speed is renewed")
+    args = parser.parse_args()
     if not HAS_LITSERVE:
         print("LitServe is left out. To compare: pip install -c constraints.txt litserve")
     with tempfile.TemporaryDirectory() as folder:
         try:
-            found = run(Path(folder), quick)
+            found = run(Path(folder), args.quick)
         except PenchantError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
@@ -263,6 +269,8 @@ def main() -> None:
     versions["python"] = platform.python_version()
     machine = {"cpus": os.cpu_count(), "load": os.getloadavg()[0]}
     facts = {"machine": machine, "versions": versions}
+    if args.table is not None:
+        renew(args.table, "bench", speed_table(found, machine, MEMBERS, CANDIDATES))
     print(json.dumps({"benchmark": "serve_peers", **found, **facts}))
 
 

@@ -41,6 +41,7 @@ class FrontArgs(BaseModel):
 
     service: str = Field(description="The service directory, on a disk that all nodes see.")
     cpus_per_replica: float = Field(default=0.1, gt=0)
+    min_replicas: int = Field(default=2, ge=1, description="With two, one may die unnoticed.")
     max_replicas: int = Field(default=2, ge=1)
     max_body_bytes: int = Field(default=1_000_000, ge=1_000, description="Of a request.")
     guarded: bool = Field(default=True, description="Ask for API keys.")
@@ -89,7 +90,7 @@ def build_front(args: FrontArgs) -> Application:
         serve.ingress()(Front),
         "front",
         cpus=args.cpus_per_replica,
-        replicas=(1, args.max_replicas),
+        replicas=(args.min_replicas, max(args.min_replicas, args.max_replicas)),
         ongoing=256,
         target=64.0,
     )

@@ -28,6 +28,8 @@ FRONT = "front"
 #: Read when Serve's processes start. Serve's own lines go to its log files, not to the terminal.
 _SERVE = {
     "RAY_SERVE_LOG_TO_STDERR": "0",
+    # Ray gives its workers the manners of a batch job; who answers customers goes first.
+    "RAY_worker_niceness": "0",
     # A proxy that has died is missed after these; by default only after half a minute.
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
@@ -182,6 +184,7 @@ def _start(
     front = FrontArgs(
         service=str(service.directory),
         cpus_per_replica=share,
+        min_replicas=min(replicas, 2),
         max_replicas=replicas,
         guarded=guarded,
     )

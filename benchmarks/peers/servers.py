@@ -36,9 +36,10 @@ class Server:
 def _command(name: str, directory: Path, port: int) -> list[str]:
     where = [str(directory), str(port)]
     match name:
-        case "penchant":
-            verb = ["-m", "penchant.cli.main", "serve", "run"]
-            return [sys.executable, *verb, str(directory), "--port", str(port)]
+        case "penchant" | "together":
+            verb = ["-m", "penchant.cli.main", "serve", "run", str(directory), "--port", str(port)]
+            layout = ["--placement", "together"] if name == "together" else []
+            return [sys.executable, *verb, *layout]
         case "fastapi":
             return [sys.executable, str(_HERE / "plain_fastapi.py"), *where]
         case "litserve":
@@ -51,7 +52,8 @@ def running(name: str, directory: Path) -> Iterator[Server]:
     """A server of an artefact for the length of a `with`.
 
     Args:
-        name: penchant, fastapi or litserve.
+        name: penchant (its default layout), together (all members in each of two processes),
+            fastapi or litserve.
 
     Raises:
         RunError: it ended, or did not answer in time.
@@ -69,7 +71,7 @@ def running(name: str, directory: Path) -> Iterator[Server]:
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        ready = f"{url}/readyz" if name == "penchant" else f"{url}/healthz"
+        ready = f"{url}/healthz" if name in ("fastapi", "litserve") else f"{url}/readyz"
         _wait(process, ready, log)
         yield Server(name=name, url=url, pid=process.pid, start_s=time.monotonic() - began)
     finally:
