@@ -51,6 +51,7 @@ class Trainings:
         stage: int,
         stop: int = 0,
         resume: str | None = None,
+        save: bool = False,
         **settings: object,
     ) -> list[dict[str, Any]]:
         """What each worker wrote down."""
@@ -62,6 +63,7 @@ class Trainings:
             "stage": stage,
             "keep": stop,
             "stop": stop,
+            "save": save,
             "resume": None if resume is None else str(self.root / resume / "checkpoint"),
         }
         (out / "task.json").write_text(json.dumps(task))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed
+from safetensors.numpy import save_file
 
 from penchant.platform.recipes import TextRecipe
 from penchant.trainers.course import Epoch, Group
@@ -42,7 +43,7 @@ def main(task_path: str, rank: int, workers: int) -> None:
     resume = None if task["resume"] is None else Path(task["resume"])
     history = []
     with contextlib.suppress(KeyboardInterrupt):
-        _, history = train_text(
+        member, history = train_text(
             recipe,
             past,
             select,
@@ -51,6 +52,9 @@ def main(task_path: str, rank: int, workers: int) -> None:
             resume,
             Sharding(stage=task["stage"]),
         )
+        if task.get("save") and rank == 0:
+            member.save(out / "member")
+            save_file({"scores": member.score(past.log, select)}, out / "scores.safetensors")
     (out / f"rank{rank}.json").write_text(json.dumps(history))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
