@@ -80,6 +80,8 @@ def ask(
 ) -> None:
     """Ask about one stored test request, and mark what was chosen in reality.
 
+    A guarded endpoint wants its key in PENCHANT_API_KEY.
+
     \b
     Examples:
       penchant serve ask runs/demo

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
-__all__ = ["Normalization", "normalize"]
+__all__ = ["Normalization", "normalize", "normalize_beside"]
 
 _CELLS = 2**15  # scores that are looked at together: their float64 fits a core's cache
 
@@ -36,15 +36,55 @@ def normalize(scores: NDArray[np.float32], how: Normalization) -> NDArray[np.flo
     return normalised
 
 
+def normalize_beside(
+    scores: NDArray[np.float32], known: NDArray[np.float32], how: Normalization
+) -> NDArray[np.float32]:
+    """Scores of N more items, shape (R, N), on the scale to which `known` is normalised.
+
+    The items change nothing of each other's values, nor of the known ones'. `zscore` takes mean and
+    standard deviation of the known ones. The other two insert each item by itself: `softmax` gives
+    the share that it would have as one item more; `rank` gives the value of the known items that it
+    ties with, else that midway between its neighbours, and half a step beyond the ends.
+
+    Args:
+        scores: finite, shape (R, N).
+        known: of the same member and requests, shape (R, V); -inf where not asked for.
+    """
+    if how == "none":
+        return scores
+    more, asked = scores.astype(np.float64), np.isfinite(known)
+    if how == "zscore":
+        mean, _, spread = _moments(known, asked)
+        return np.asarray((more - mean) / spread, dtype=np.float32)
+    if how == "softmax":
+        others = special.logsumexp(np.where(asked, known, -np.inf).astype(np.float64), axis=1)
+        return np.asarray(special.expit(more - others[:, None]), dtype=np.float32)
+    number = np.count_nonzero(asked, axis=1)[:, None]
+    ordered = np.sort(np.where(asked, known, -np.inf), axis=1)  # -inf stands first
+    rows = list(zip(ordered, scores, strict=True))
+    after = np.array([np.searchsorted(row, own, side="right") for row, own in rows])
+    before = np.array([np.searchsorted(row, own, side="left") for row, own in rows])
+    place = known.shape[1] - after + (after - before - 1) / 2  # 0 for the best
+    return np.asarray(1.0 - place / np.maximum(number - 1, 1), dtype=np.float32)
+
+
 def _zscore(scores: NDArray[np.float32], asked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    _, centred, spread = _moments(scores, asked)
+    centred /= spread
+    centred[~asked] = -np.inf
+    return centred
+
+
+def _moments(
+    scores: NDArray[np.float32], asked: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Each row's mean (R, 1), its scores less that (R, C), and their spread, 1 for none (R, 1)."""
     values = np.where(asked, scores, 0.0).astype(np.float64)
     number = np.maximum(np.count_nonzero(asked, axis=1, keepdims=True), 1)
     mean = values.sum(1, keepdims=True) / number
     centred = np.where(asked, values - mean, 0.0)
     spread = np.sqrt((centred**2).sum(1, keepdims=True) / number)
-    centred /= np.where(spread > 0, spread, 1.0)
-    centred[~asked] = -np.inf
-    return centred
+    return mean, centred, np.where(spread > 0, spread, 1.0)
 
 
 def _softmax(scores: NDArray[np.float32], asked: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -122,17 +122,22 @@ class Likeness:
 
     A token weighs log(1 + V / items that have it), so that rare words count for more
     (Spärck Jones 1972); with equal weights this is the index of Jaccard (1901).
+
+    Args:
+        items: those of the catalogue, and others after them.
+        known: V, how many the catalogue has: only these say what a token weighs. By default all.
     """
 
-    def __init__(self, items: TokenLists) -> None:
+    def __init__(self, items: TokenLists, known: int | None = None) -> None:
+        known = len(items) if known is None else known
         width = int(items.ids.max(initial=-1)) + 1
         tokens = sparse.csr_array(
             (np.ones(len(items.ids)), items.ids.astype(np.int64), items.offsets),
             shape=(len(items), width),
         )
         tokens.sum_duplicates()
-        users = np.bincount(tokens.indices, minlength=width)
-        weight = np.log1p(len(items) / np.maximum(users, 1))
+        users = np.bincount(tokens.indices[: tokens.indptr[known]], minlength=width)
+        weight = np.log1p(known / np.maximum(users, 1))
         tokens.data = np.sqrt(weight[tokens.indices])  # a product of two gives the weight
         self._tokens = tokens
         self._total = np.asarray(tokens.multiply(tokens).sum(axis=1)).ravel()

@@ -9,7 +9,7 @@ Letters: R requests, E events in their histories, C events that are written, V i
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -45,6 +45,12 @@ class HistoryWriter:
     items: TokenLists  # (V), cut to `item_tokens`
     pieces: Mapping[str, list[int]]  # words of types, values, gaps, separator -> token ids
     types: tuple[str, ...]
+    num_new: int = 0  # of the items, the last ones: those that the catalogue does not have
+
+    def followed_by(self, new: TokenLists) -> HistoryWriter:
+        """The same writer for candidates that are not in the catalogue: they are V, V + 1, ..."""
+        items = self.items.followed_by(new)
+        return replace(self, items=items, num_new=self.num_new + len(new))
 
     @classmethod
     def make(
@@ -127,7 +133,7 @@ class HistoryWriter:
 
     @cached_property
     def _likeness(self) -> Likeness:
-        return Likeness(self.items)
+        return Likeness(self.items, len(self.items) - self.num_new)
 
     def _enough(self, window: Window) -> Window:
         """A window without events that cannot fit; only where every event can be written."""

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 
 from penchant.platform.errors import RunError, UnreachableError
+from penchant.serve.load.key import api_key
 from penchant.serve.stored import StoredRequests
 
 __all__ = ["Asked", "ask_stored"]
@@ -32,7 +33,7 @@ class Asked:
 
 
 def ask_stored(url: str, stored: StoredRequests) -> Asked:
-    """Ask about the earliest test request with a history.
+    """Ask about the earliest test request with a history, with the key in PENCHANT_API_KEY.
 
     Args:
         url: the endpoint, such as http://127.0.0.1:8000.
@@ -44,7 +45,9 @@ def ask_stored(url: str, stored: StoredRequests) -> Asked:
     """
     at = stored.earliest()
     asked = stored.requests
-    with httpx.Client(base_url=url, timeout=_TIMEOUT_S) as client:
+    key = api_key(None)
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=url, timeout=_TIMEOUT_S, headers=headers) as client:
         card = _json(client, "GET", "/v1/ensemble", None)
         body = stored.body(at)
         if asked.candidate is None:

@@ -9,11 +9,12 @@ from typing import Any
 from penchant.ensembles.artefact import Ensemble, load_ensemble, read_ensemble_card
 from penchant.platform import config
 from penchant.platform.events import Catalog, read_log_card
+from penchant.platform.recipes import Recipe
 from penchant.serve.desk import Desk
 from penchant.serve.history import Reader
 from penchant.serve.panel import AskMember, Panel
 from penchant.serve.schema import EnsembleCard, MemberCard
-from penchant.trainers.member import read_card
+from penchant.trainers.member import read_card, reads_texts
 
 __all__ = ["example_question", "open_desk", "version_of"]
 
@@ -36,7 +37,10 @@ def open_desk(directory: Path, ask: AskMember) -> Desk:
         has_groups=log["has_groups"],
         requests=ensemble.requests,
     )
-    return Desk(card=_card(directory, ensemble, reader), reader=reader, panel=Panel(ensemble, ask))
+    readers = [name for name in ensemble.weights if reads_texts(_recipe(directory, name))]
+    panel = Panel(ensemble, ask, readers)
+    card = _card(directory, ensemble, reader, reads=panel.refusal is None)
+    return Desk(card=card, reader=reader, panel=panel)
 
 
 def version_of(directory: Path) -> str:
@@ -56,7 +60,7 @@ def example_question(directory: Path) -> tuple[str, dict[str, Any]]:
     return "/v1/recommend", {"history": [event], "k": 5}
 
 
-def _card(directory: Path, ensemble: Ensemble, reader: Reader) -> EnsembleCard:
+def _card(directory: Path, ensemble: Ensemble, reader: Reader, *, reads: bool) -> EnsembleCard:
     asked, facts = ensemble.requests, ensemble.card
     return EnsembleCard(
         name=ensemble.name,
@@ -69,6 +73,7 @@ def _card(directory: Path, ensemble: Ensemble, reader: Reader) -> EnsembleCard:
         normalization=ensemble.combination.normalization,
         items=len(ensemble.item_ids),
         metric=asked.metric,
+        reads_texts=reads,
         data_until=facts.get("data_until"),
         test=facts.get("test", {}),
         members=[
@@ -78,7 +83,7 @@ def _card(directory: Path, ensemble: Ensemble, reader: Reader) -> EnsembleCard:
 
 
 def _member_card(directory: Path, member_id: str, weight: float) -> MemberCard:
-    recipe, _ = read_card(directory / "members" / member_id)
+    recipe = _recipe(directory, member_id)
     size = getattr(recipe, "size", None)
     return MemberCard(
         id=member_id,
@@ -87,3 +92,7 @@ def _member_card(directory: Path, member_id: str, weight: float) -> MemberCard:
         window=recipe.window.model_dump(),
         size=None if size is None else size.label,
     )
+
+
+def _recipe(directory: Path, member_id: str) -> Recipe:
+    return read_card(directory / "members" / member_id)[0]

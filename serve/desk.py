@@ -12,6 +12,7 @@ from fastapi import HTTPException, Response
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from penchant.serve.cold import Candidates, cold_results, read_candidates
 from penchant.serve.fields import Event
 from penchant.serve.history import Question, Reader, trial_question
 from penchant.serve.panel import Panel, Verdict
@@ -30,6 +31,7 @@ __all__ = ["Answered", "Asked", "Desk", "Errand"]
 _Body = TypeVar("_Body", bound=Ask)
 
 _RETRY_AFTER_S = 1
+_TRAVEL_S = 0.01
 
 #: Members that are not up by then are greeted by the first requests.
 _GREET_S = 20.0
@@ -51,6 +53,7 @@ class Asked:
     ignored: int  # events of unknown items
     items: NDArray[np.int32]  # (C,)
     columns: NDArray[np.int32] | None  # (C,), where a row of scores has them; None: C rows of one
+    about: Candidates | None = None  # of a body that names them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +62,7 @@ class Answered:
 
     answer: Answer
     verdict: Verdict
-    columns: NDArray[np.int32] | None  # of the verdict's one row, for each result; None: row i
+    columns: NDArray[np.int32] | None  # of the verdict's one row, for each known item; None: row i
     shown: BaseModel | None = None  # what is sent instead, where more was asked for
 
     def response(self) -> Response:
@@ -101,20 +104,36 @@ class Desk:
     async def score_asked(self, asked: Asked, errand: Errand, *, members: bool) -> Answered:
         """Scores of what a body asks about."""
         verdict = await self.judge(asked.question, errand)
+        if not len(asked.items) and verdict.cold is None:
+            raise _nobody()
         results = self._results(verdict, asked.items, asked.columns, members=members)
+        if asked.about is not None and asked.about.cold:
+            calibrated = verdict.probabilities is not None
+            found = cold_results(asked.about.cold, verdict.cold, calibrated=calibrated)
+            known, cold = iter(results), iter(found)
+            results = [next(cold) if unknown else next(known) for unknown in asked.about.is_cold]
         return self._answer(asked, verdict, results, errand)
 
-    def read(self, body: ScoreBody) -> Asked:
+    def read(self, body: ScoreBody, refusal: str | None = None) -> Asked:
         """What a body asks.
+
+        Args:
+            refusal: why items that the catalogue does not have are refused; by default they are
+                where the ensemble cannot score them.
 
         Raises:
             RefusedError: it does not fit the ensemble.
         """
         binary = self.card.task == "binary"
-        items = self.reader.candidates(body.candidates)
-        question, ignored = self.reader.question(body, self.now_ms(), items if binary else None)
-        columns = None if binary else items
-        return Asked(question=question, ignored=ignored, items=items, columns=columns)
+        refused = self.panel.refusal if refusal is None else refusal
+        about = read_candidates(body.candidates, self.reader.catalog, refused)
+        texts = tuple(one["text"] for one in about.cold)
+        known = about.items if binary else None
+        question, ignored = self.reader.question(body, self.now_ms(), known, texts)
+        columns = None if binary else about.items
+        return Asked(
+            question=question, ignored=ignored, items=about.items, columns=columns, about=about
+        )
 
     async def recommend(self, body: RecommendBody, errand: Errand) -> Answered:
         """The best items, best first."""
@@ -143,13 +162,11 @@ class Desk:
         Raises:
             HTTPException: 503 where no member answered.
         """
-        verdict = await self.panel.judge(question, errand.until - time.monotonic())
+        left_s = errand.until - time.monotonic()
+        # An answer made at the deadline is not at its reader's yet: it is written, and it travels.
+        verdict = await self.panel.judge(question, left_s - min(_TRAVEL_S, 0.1 * left_s))
         if verdict.scores is None:
-            raise HTTPException(
-                503,
-                "no member answered; try again, or allow more with X-Deadline-Ms",
-                {"Retry-After": str(_RETRY_AFTER_S)},
-            )
+            raise _nobody()
         return verdict
 
     def _results(
@@ -198,6 +215,14 @@ class Desk:
             results=results,
         )
         return Answered(answer=answer, verdict=verdict, columns=asked.columns)
+
+
+def _nobody() -> HTTPException:
+    return HTTPException(
+        503,
+        "no member answered; try again, or allow more with X-Deadline-Ms",
+        {"Retry-After": str(_RETRY_AFTER_S)},
+    )
 
 
 def _scores(verdict: Verdict) -> NDArray[np.float32]:

@@ -25,6 +25,7 @@ MAX_EXPLAINED = 5
 _TOP_EVENTS = 10
 #: Scores are float32: what is smaller, as a part of the score, is no effect.
 _ROUNDING = 1e-6
+_NO_COLD = "an unknown item's score is not explained: ask /v1/score for the score alone"
 
 
 class ExplainBody(ScoreBody):
@@ -96,7 +97,7 @@ async def explain(desk: Desk, body: ExplainBody, errand: Errand) -> Answered:
         RefusedError: the body does not fit the ensemble.
         HTTPException: 503 where no member answered.
     """
-    asked = desk.read(body)
+    asked = desk.read(body, refusal=_NO_COLD)
     scored = await desk.score_asked(asked, errand, members=True)
 
     def picked(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from penchant.platform import config
 from penchant.platform.events import Catalog, EventLog
 from penchant.platform.requests import Requests
+from penchant.serve.cold import NO_READER, read_candidates
 from penchant.serve.fields import Event
 from penchant.serve.schema import Ask, Candidate, RefusedError
 
@@ -38,16 +39,17 @@ class Question:
     group: NDArray[np.int32] | None  # (E,), 0 for the first group and one more for each next
     asked_ms: int
     candidate: NDArray[np.int32] | None = None  # (C,), `binary` only
+    texts: tuple[str, ...] = ()  # (N,), of items that the catalogue does not have
 
     @property
     def rows(self) -> int:
-        """Requests that the question makes: one, or one a candidate."""
+        """Requests that the question makes of the catalogue: one, or one a candidate."""
         return 1 if self.candidate is None else len(self.candidate)
 
     @property
     def cost(self) -> int:
-        """Events that are read to answer it."""
-        return self.rows * (len(self.item) + 1)
+        """Events that are read to answer it, at most."""
+        return (self.rows + len(self.texts)) * (len(self.item) + 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +62,11 @@ class Reader:
     requests: config.Requests
 
     def question(
-        self, body: Ask, now_ms: int, candidate: NDArray[np.int32] | None = None
+        self,
+        body: Ask,
+        now_ms: int,
+        candidate: NDArray[np.int32] | None = None,
+        texts: tuple[str, ...] = (),
     ) -> tuple[Question, int]:
         """The question, and how many events were ignored since their items are unknown.
 
@@ -71,6 +77,7 @@ class Reader:
             body: with a history.
             now_ms: the moment asked about where the body names none.
             candidate: shape (C,), `binary` only.
+            texts: of items that the catalogue does not have.
 
         Raises:
             RefusedError: an event is not before the request, or has a group or type that the data
@@ -100,8 +107,10 @@ class Reader:
             group=None if groups is None else _numbered(groups[order]),
             asked_ms=asked_ms,
             candidate=candidate,
+            texts=texts,
         )
-        if candidate is not None and question.cost > MAX_PAIRS + len(candidate):
+        asked_about = 0 if candidate is None else len(candidate) + len(texts)
+        if asked_about and question.cost > MAX_PAIRS + asked_about:
             raise RefusedError(
                 "body.candidates", f"candidates x known events must not exceed {MAX_PAIRS}"
             )
@@ -113,19 +122,7 @@ class Reader:
         Raises:
             RefusedError: an item is unknown.
         """
-        index, found = self.catalog.item_index, []
-        for at, item in enumerate(asked):
-            code = index.get(item if isinstance(item, str) else item["id"])
-            if code is None:
-                raise RefusedError(
-                    f"body.candidates.{at}",
-                    "no item of the catalogue has this id"
-                    if isinstance(item, str)
-                    else "no item of the catalogue has this id, and the ensemble scores no item "
-                    "by its text alone: it has to be in the data that members learn from",
-                )
-            found.append(code)
-        return np.array(found, dtype=np.int32)
+        return read_candidates(asked, self.catalog, NO_READER).items
 
     def last_ms(self, asked_ms: int) -> int:
         """Latest moment that an event of the history may have.

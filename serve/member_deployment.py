@@ -18,6 +18,7 @@ from penchant.serve.card import version_of
 from penchant.serve.history import Question, merge
 from penchant.serve.readiness import ready_members, sound
 from penchant.serve.watch.meters import MemberMeters
+from penchant.trainers.member import ReadsTexts
 from penchant.trainers.text_engine import EngineName, HasEngine
 
 __all__ = ["MAX_BATCH", "MemberReplica", "answer_all"]
@@ -78,7 +79,10 @@ class MemberReplica:
     async def score(
         self, members: Sequence[str], question: Question
     ) -> Mapping[str, Scores | None]:
-        """Scores of shape (R, C) by member; None where they are not sound."""
+        """Scores by member; None where they are not sound.
+
+        Shape (R, C) each, or (1, N) where the question has texts.
+        """
         return await self._batcher.ask(_Asked(members=members, question=question))
 
     def _answer(self, asked: Sequence[_Asked]) -> list[dict[str, Scores | None]]:
@@ -125,7 +129,33 @@ class MemberReplica:
 def answer_all(
     ensemble: Ensemble, member_id: str, questions: Sequence[Question]
 ) -> list[Scores | None]:
-    """Scores of each question, shape (R, C) each; None where the member fails at it."""
+    """Scores of each question: (R, C) of what the catalogue has, or (1, N) of its texts.
+
+    None where the member fails at a question.
+    """
+    known = iter(_of_catalogue(ensemble, member_id, [q for q in questions if not q.texts]))
+    # After the others, which have left their histories in the member's cache.
+    return [_of_texts(ensemble, member_id, q) if q.texts else next(known) for q in questions]
+
+
+def _of_texts(ensemble: Ensemble, member_id: str, question: Question) -> Scores | None:
+    member = ensemble.members[member_id]
+    if not isinstance(member, ReadsTexts):
+        return None
+    try:
+        log, requests = merge([question], len(ensemble.item_ids))
+        scores = member.cold_scores(log, requests, question.texts)
+    except Exception as error:  # as below
+        logger.warning("member %s failed at texts: %s", member_id, type(error).__name__)
+        return None
+    return scores if np.isfinite(scores).all() else None
+
+
+def _of_catalogue(
+    ensemble: Ensemble, member_id: str, questions: Sequence[Question]
+) -> list[Scores | None]:
+    if not questions:
+        return []
     ends = np.cumsum([question.rows for question in questions])
     try:
         log, requests = merge(questions, len(ensemble.item_ids))
@@ -136,4 +166,4 @@ def answer_all(
         if len(questions) == 1:
             logger.warning("member %s failed at a question: %s", member_id, type(error).__name__)
             return [None]
-        return [one for q in questions for one in answer_all(ensemble, member_id, [q])]
+        return [one for q in questions for one in _of_catalogue(ensemble, member_id, [q])]

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from penchant.ensembles.artefact import Ensemble
 from penchant.ensembles.cascade import Cascade
+from penchant.ensembles.cold import combine_cold
 from penchant.ensembles.combination import Combination
 from penchant.ensembles.normalize import normalize
+from penchant.serve.cold import ColdVerdict, refusal
 from penchant.serve.history import Question, merge
 from penchant.serve.schema import LeftOut
 
@@ -41,7 +43,9 @@ class AskMember(Protocol):
     """How a member is reached."""
 
     async def __call__(self, member_id: str, question: Question) -> NDArray[np.float32] | None:
-        """Its scores, shape (R, C), or None where it cannot give sound ones.
+        """Its scores; None where it cannot give sound ones.
+
+        Shape (R, C), or (1, N) where the question has texts.
 
         Raises:
             OverloadedError: it takes no more questions at the moment.
@@ -60,6 +64,7 @@ class Verdict:
     members: Mapping[str, NDArray[np.float32]]  # of those that answered, each (R, C)
     left_out: list[LeftOut]
     latency_ms: Mapping[str, float] = field(default_factory=dict)  # of those that answered
+    cold: ColdVerdict | None = None  # of the question's texts; None where nobody has read them
 
 
 class Panel:
@@ -68,10 +73,12 @@ class Panel:
     Args:
         ensemble: weights and normalisation; its members need not be loaded.
         ask: reaches a member by its id.
+        readers: those that can be asked about texts.
     """
 
-    def __init__(self, ensemble: Ensemble, ask: AskMember) -> None:
-        self._ensemble, self._ask = ensemble, ask
+    def __init__(self, ensemble: Ensemble, ask: AskMember, readers: Sequence[str] = ()) -> None:
+        self._ensemble, self._ask, self._readers = ensemble, ask, readers
+        self.refusal = refusal(ensemble.combination, readers)
 
     @property
     def combination(self) -> Combination:
@@ -81,9 +88,32 @@ class Panel:
     async def judge(self, question: Question, timeout_s: float) -> Verdict:
         """Ask everybody, wait for at most `timeout_s`, combine.
 
-        A cascade asks its cheap members first, and the others only where those are not sure.
+        A cascade asks its cheap members first, and the others only where those are not sure. Items
+        that the catalogue does not have are asked about beside, of the members that read.
+
+        Raises:
+            TypeError: the question has texts, and the panel refuses them.
         """
         until = time.monotonic() + timeout_s
+        if not question.texts:
+            return await self._judge_catalogue(question, until)
+        known, cold = await asyncio.gather(
+            self._judge_catalogue(replace(question, texts=()), until),
+            self._ask_about_texts(replace(question, candidate=None), until),
+        )
+        left_out = {left.member: left for left in (*cold.left_out, *known.left_out)}
+        return replace(
+            known,
+            left_out=list(left_out.values()),
+            latency_ms={**cold.latency_ms, **known.latency_ms},
+            cold=self._judge_cold(question, known.members, cold.members),
+        )
+
+    async def _judge_catalogue(self, question: Question, until: float) -> Verdict:
+        if not question.rows:  # only unknown items are asked about
+            nothing = np.zeros((0, 1), dtype=np.float32)
+            chances = self._ensemble.probabilities(nothing)
+            return Verdict(scores=nothing, probabilities=chances, members={}, left_out=[])
         scores: dict[str, NDArray[np.float32]] = {}
         left_out: list[LeftOut] = []
         latency_ms: dict[str, float] = {}
@@ -99,6 +129,46 @@ class Panel:
             members=scores,
             left_out=left_out,
             latency_ms={name: latency_ms[name] for name in scores},
+        )
+
+    async def _ask_about_texts(self, question: Question, until: float) -> Verdict:
+        """What each member that reads says of the texts, (1, N) each; nothing is combined."""
+        scores: dict[str, NDArray[np.float32]] = {}
+        latency_ms: dict[str, float] = {}
+        left_s = until - time.monotonic()
+        left_out = await self._ask_all(self._readers, question, left_s, scores, latency_ms)
+        return Verdict(
+            scores=None,
+            probabilities=None,
+            members=scores,
+            left_out=left_out,
+            latency_ms={name: latency_ms[name] for name in scores},
+        )
+
+    def _judge_cold(
+        self,
+        question: Question,
+        known: Mapping[str, NDArray[np.float32]],
+        cold: Mapping[str, NDArray[np.float32]],
+    ) -> ColdVerdict | None:
+        """The texts' scores combined, on the scale of the catalogue's."""
+        made, binary = self._ensemble.combination, question.candidate is not None
+        if made.normalization != "none" and len(made.shares) > 1:
+            cold = {name: scores for name, scores in cold.items() if name in known}
+        if not cold:
+            return None
+        facts = None
+        if made.needs_facts:
+            alone = replace(question, candidate=None, texts=())
+            facts = self._ensemble.facts(*merge([alone], len(self._ensemble.item_ids)))
+        scores = combine_cold(made, cold, known, facts)[0]
+        chances = None
+        if binary and cold.keys() == made.shares.keys():  # what the calibrator was fitted on
+            chances = self._ensemble.probabilities(scores[:, None])
+        return ColdVerdict(
+            scores=scores,
+            probabilities=None if chances is None else chances[:, 0],
+            members={name: part[0] for name, part in cold.items()},
         )
 
     def _stages(self) -> Sequence[Sequence[str]]:
@@ -136,15 +206,21 @@ class Panel:
         finally:  # the client may be gone: then nobody waits for the members either
             for task in tasks.values():
                 task.cancel()
-        width = len(self._ensemble.item_ids) if question.candidate is None else 1
+        shape = self._shape(question)
         left_out = []
         for name, task in tasks.items():
-            answer = _outcome(name, task, (question.rows, width))
+            answer = _outcome(name, task, shape)
             if isinstance(answer, LeftOut):
                 left_out.append(answer)
             else:
                 scores[name] = answer
         return left_out
+
+    def _shape(self, question: Question) -> tuple[int, int]:
+        """Of a member's answer."""
+        if question.texts:
+            return 1, len(question.texts)
+        return question.rows, len(self._ensemble.item_ids) if question.candidate is None else 1
 
     def _combine(
         self, question: Question, scores: Mapping[str, NDArray[np.float32]]

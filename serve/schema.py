@@ -19,6 +19,7 @@ __all__ = [
     "MAX_CANDIDATES",
     "MAX_EVENTS",
     "MAX_K",
+    "MAX_UNKNOWN",
     "Answer",
     "Ask",
     "AskedCandidate",
@@ -39,6 +40,8 @@ __all__ = [
 MAX_EVENTS = 10_000
 MAX_CANDIDATES = 1_000
 MAX_K = 100
+#: Candidates that the catalogue does not have: each is read by a language model.
+MAX_UNKNOWN = 100
 
 
 class RefusedError(Exception):
@@ -97,7 +100,8 @@ class ScoreBody(Ask):
     """How inclined is the user to each of these items?"""
 
     candidates: Annotated[list[AskedCandidate], Bounded(MAX_CANDIDATES, least=1)] = Field(
-        description="Known items; answered in this order."
+        description="Items; answered in this order. One that the catalogue does not have needs its "
+        f"text, and an ensemble with members that read; at most {MAX_UNKNOWN} of them."
     )
 
 
@@ -121,15 +125,22 @@ class Result(BaseModel):
     text: str | None = Field(default=None, description="The item's text, where it has one.")
     score: float | None = Field(
         description="Larger is more inclined. Null where the ensemble never asks for items that "
-        "the user has had, and the user has had this one."
+        "the user has had, and the user has had this one, or where an unknown item was read by no "
+        "member in time."
     )
     probability: float | None = Field(
         default=None,
         description="Of a yes; for the next item, that it is this one, where the ensemble is "
-        "calibrated.",
+        "calibrated. Null for an unknown item, unless it is that of a yes and all members read.",
+    )
+    unknown: bool = Field(
+        default=False,
+        description="The catalogue does not have the item: it was scored by its text alone.",
     )
     members: dict[str, float | None] | None = Field(
-        default=None, description="Each member's score before it was made comparable."
+        default=None,
+        description="Each member's score before it was made comparable. Those of an unknown item "
+        "come along unasked, and are of the members that read it.",
     )
 
 
@@ -180,6 +191,9 @@ class EnsembleCard(BaseModel):
     normalization: str
     items: int
     metric: str
+    reads_texts: bool = Field(
+        default=False, description="Whether unknown items are scored by their texts."
+    )
     data_until: str | None = Field(description="Members learned from events before this moment.")
     test: dict[str, Any] = Field(description="Metrics on the test block, with their intervals.")
     members: list[MemberCard]

@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,19 @@ from safetensors.numpy import load_file, save_file
 from penchant.platform import config
 from penchant.platform.errors import DataError
 from penchant.platform.events import EventLog
-from penchant.platform.recipes import Recipe
+from penchant.platform.recipes import Recipe, TextRecipe
 from penchant.platform.requests import Requests
 
-__all__ = ["MEMBER_VERSION", "Member", "Past", "read_card", "read_tensors", "write_member"]
+__all__ = [
+    "MEMBER_VERSION",
+    "Member",
+    "Past",
+    "ReadsTexts",
+    "read_card",
+    "read_tensors",
+    "reads_texts",
+    "write_member",
+]
 
 #: Version of a member's files; another version is refused.
 MEMBER_VERSION = 1
@@ -73,6 +82,33 @@ class Member(Protocol):
     def save(self, directory: Path) -> None:
         """Write `member.json` and the learned numbers; `member.json` is written last."""
         ...
+
+
+@runtime_checkable
+class ReadsTexts(Member, Protocol):
+    """A member that can score items which nobody knew when it learned, by their texts."""
+
+    def cold_scores(
+        self, log: EventLog, requests: Requests, texts: Sequence[str]
+    ) -> NDArray[np.float32]:
+        """How inclined each user is to each of N items that the catalogue does not have.
+
+        On the scale of `score`: an item of the catalogue with the same text that the user has not
+        had, and that is as rare, has the same score.
+
+        Args:
+            texts: of the items, N of them.
+            requests: R of them; candidates that they have are not looked at.
+
+        Returns:
+            Shape (R, N).
+        """
+        ...
+
+
+def reads_texts(recipe: Recipe) -> bool:
+    """Whether members of a recipe are `ReadsTexts`: known without loading one."""
+    return isinstance(recipe, TextRecipe)
 
 
 def write_member(

@@ -1,11 +1,12 @@
 """`text`: the fine-tuned language model as a member that scores requests.
 
 Its directory is one that plain transformers loads: config, safetensors, tokenizer, model card.
-Beside them lie the heads and the token ids of all item texts, so that scoring tokenises nothing.
+Beside them lie the heads and the token ids of all item texts, so that nothing known is tokenised.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,7 @@ from penchant.platform.events import EventLog
 from penchant.platform.language_models import load_tokenizer
 from penchant.platform.recipes import TextRecipe
 from penchant.platform.requests import Requests
-from penchant.platform.text import HistoryWriter, TokenLists
+from penchant.platform.text import HistoryWriter, TokenLists, token_lists, tokenizer_pieces
 from penchant.trainers.member import read_card, read_tensors, write_member
 from penchant.trainers.model_card import model_card
 from penchant.trainers.onnx_engine import onnx_engine
@@ -29,7 +30,7 @@ from penchant.trainers.text_batches import Frame, filled, framed
 from penchant.trainers.text_engine import Engine, EngineName, Trial, VectorCache, choose
 from penchant.trainers.text_network import Own, TextNetwork
 from penchant.trainers.text_own import own_items
-from penchant.trainers.text_reading import TorchEngine, log_odds, read_texts, unit
+from penchant.trainers.text_reading import TorchEngine, item_vectors, log_odds, read_texts, unit
 
 __all__ = ["HEAD_FILE", "TextMember", "Tower", "item_tower", "score_text"]
 
@@ -57,10 +58,8 @@ def item_tower(
     network.eval()
     if network.binary:
         return Tower(vectors=np.zeros((0, 0), dtype=np.float32), log_share=log_share)
-    texts, width = framed(writer.items, frame), network.base.config.hidden_size
-    vectors = read_texts(TorchEngine(network), unit, texts, frame, width)
-    vectors[writer.items.lengths == 0] = 0.0
-    return Tower(vectors=vectors, log_share=log_share)
+    engine, width = TorchEngine(network), network.base.config.hidden_size
+    return Tower(vectors=item_vectors(engine, writer.items, frame, width), log_share=log_share)
 
 
 def score_text(
@@ -152,6 +151,38 @@ class TextMember:
             cache=self.cache,
         )
 
+    def cold_scores(
+        self, log: EventLog, requests: Requests, texts: Sequence[str]
+    ) -> NDArray[np.float32]:
+        """Scores (R, N) of items by their texts alone, which are cut as the catalogue's are.
+
+        `next_item`: nobody has had such an item, so that it is taken to be as common as the least
+        common one of the catalogue, and the copy head has nothing to say of it.
+        """
+        new = token_lists(texts, tokenizer_pieces(self.tokenizer), self.writer.settings.item_tokens)
+        if self.network.binary:
+            return self._cold_log_odds(log, requests, new)
+        engine = TorchEngine(self.network) if self.engine is None else self.engine
+        frame, width = self.frame, self.network.base.config.hidden_size
+        tower = Tower(
+            vectors=item_vectors(engine, new, frame, width, self.cache),
+            log_share=np.full(len(new), self.tower.log_share.min(), dtype=np.float32),
+        )
+        histories = framed(self.writer.write(log, requests, self.recipe.window), frame)
+        read = read_texts(engine, unit, histories, frame, width, self.cache)
+        return _ranking(self.network, tower, read, _nothing_had())
+
+    def _cold_log_odds(
+        self, log: EventLog, requests: Requests, new: TokenLists
+    ) -> NDArray[np.float32]:
+        """Shape (R, N): each request is asked about each item as if the catalogue ended with it."""
+        known, number = len(self.writer.items), len(new)
+        pairs = requests.take(np.repeat(np.arange(len(requests)), number))
+        asked = np.tile(np.arange(known, known + number, dtype=np.int32), len(requests))
+        longer = replace(self, writer=self.writer.followed_by(new))
+        scores = longer.score(log, replace(pairs, candidate=asked))
+        return scores.reshape(len(requests), number)
+
     def on_engine(
         self, name: EngineName, *, threads: int, cache_dir: Path | None = None
     ) -> TextMember:
@@ -194,9 +225,7 @@ class TextMember:
         """Log-odds, or unit vectors and scores: what another engine must not change."""
         if self.network.binary:
             return log_odds(self.network)(pooled)
-        none = torch.zeros(0, dtype=torch.int64)
-        own = Own(request=none, place=none, counts=torch.zeros(0, 0))
-        scores = _ranking(self.network, self.tower, unit(pooled), own)
+        scores = _ranking(self.network, self.tower, unit(pooled), _nothing_had())
         return np.concatenate([unit(pooled), scores], axis=1)
 
     def save(self, directory: Path) -> None:
@@ -249,6 +278,12 @@ class TextMember:
             tokenizer=load_tokenizer(str(directory)),
             facts=state["facts"],
         )
+
+
+def _nothing_had() -> Own:
+    """No item that is scored is the user's own."""
+    none = torch.zeros(0, dtype=torch.int64)
+    return Own(request=none, place=none, counts=torch.zeros(0, 0))
 
 
 def _part(tensors: dict[str, NDArray[Any]], prefix: str) -> dict[str, torch.Tensor]:

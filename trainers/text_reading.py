@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from penchant.platform.text import TokenLists
-from penchant.trainers.text_batches import Frame, Padded, filled, like_lengths, row_keys
+from penchant.trainers.text_batches import Frame, Padded, filled, framed, like_lengths, row_keys
 from penchant.trainers.text_engine import Engine, VectorCache
 from penchant.trainers.text_network import TextNetwork
 
-__all__ = ["Answer", "TorchEngine", "log_odds", "read_texts", "unit"]
+__all__ = ["Answer", "TorchEngine", "item_vectors", "log_odds", "read_texts", "unit"]
 
 #: Turns pooled vectors (P, H) into what is said of them, (P, W).
 Answer = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -68,6 +68,19 @@ def read_texts(
     for row, key in enumerate(keys):
         found[row] = known[key]
     return found
+
+
+def item_vectors(
+    engine: Engine,
+    items: TokenLists,
+    frame: Frame,
+    width: int,
+    cache: VectorCache | None = None,
+) -> NDArray[np.float32]:
+    """Unit vectors of items, shape (N, width); one without a text has the zero vector."""
+    vectors = read_texts(engine, unit, framed(items, frame), frame, width, cache)
+    vectors[items.lengths == 0] = 0.0
+    return vectors
 
 
 def unit(pooled: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -41,6 +41,8 @@ Task = Literal["next_item", "binary"]
 
 async def ask(member_id: str, question: Question) -> NDArray[np.float32]:
     await asyncio.sleep(0)
+    if question.texts:
+        return np.zeros((1, len(question.texts)), dtype=np.float32)
     rows = 1 if question.candidate is None else len(question.candidate)
     return np.zeros((rows, 3 if question.candidate is None else 1), dtype=np.float32)
 
@@ -74,7 +76,7 @@ def app(task: Task) -> Any:
         members=[MemberCard(id="one", kind="personal", weight=1.0, window={})],
     )
     reader = Reader(catalog=CATALOG, types=card.types, has_groups=True, requests=requests)
-    desk = Desk(card=card, reader=reader, panel=Panel(ensemble, ask))
+    desk = Desk(card=card, reader=reader, panel=Panel(ensemble, ask, ["one"]))
     return make_app(LiveDesks(Split(primary=desk)))
 
 

@@ -260,6 +260,9 @@ def test_the_routes_and_their_bounds_are_in_openapi() -> None:
     assert schemas["ScoreBody"]["properties"]["history"]["anyOf"][0]["maxItems"] == 10_000
     assert schemas["ScoreBody"]["properties"]["candidates"]["maxItems"] == 1_000
     assert schemas["ExplainBody"]["properties"]["candidates"]["maxItems"] == 5
+    assert schemas["Candidate"]["properties"]["text"]["maxLength"] == 2_000
+    assert "at most 100" in schemas["ScoreBody"]["properties"]["candidates"]["description"]
+    assert schemas["Result"]["properties"]["unknown"]["type"] == "boolean"
     assert schemas["BatchBody"]["properties"]["requests"]["maxItems"] == 64
     assert schemas["Event"]["additionalProperties"] is False
     assert schemas["RecommendBody"]["properties"]["k"]["maximum"] == 100
