@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from penchant.platform.language_models import load_model, load_tokenizer
+from penchant.platform.item_tokens import TokenLists
+from penchant.platform.language_models import load_model, load_tokenizer, weights_digest
 
-__all__ = ["item_vectors"]
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+__all__ = ["item_vectors", "text_tokens", "text_vectors"]
 
 _log = logging.getLogger(__name__)
 _BATCH = 64
 _MAX_TOKENS = 64
+_CHUNK = 10_000  # texts that are tokenised at once
 
 
 def item_vectors(name: str, texts: list[str], cache: Path) -> NDArray[np.float32]:
@@ -25,7 +33,9 @@ def item_vectors(name: str, texts: list[str], cache: Path) -> NDArray[np.float32
     Mean pooling over real tokens is how the MiniLM sentence encoders were trained (Reimers and
     Gurevych 2019). An item without a text has the zero vector.
     """
-    digest = hashlib.sha256("\0".join([str(name), *texts]).encode()).hexdigest()[:16]
+    # what lies in a directory may change under its name; an alias' package may not
+    weights = [weights_digest(name)] if Path(name).is_dir() else []
+    digest = hashlib.sha256("\0".join([str(name), *weights, *texts]).encode()).hexdigest()[:16]
     path = cache / f"{Path(name).name}-{digest}.safetensors"
     if path.exists():
         vectors: NDArray[np.float32] = load_file(path)["vectors"]
@@ -39,27 +49,48 @@ def item_vectors(name: str, texts: list[str], cache: Path) -> NDArray[np.float32
     return vectors
 
 
+def text_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> TokenLists:
+    """Token ids of each text with the model's own special tokens, cut to its first 64."""
+    lists: list[list[int]] = []
+    for begin in range(0, len(texts), _CHUNK):
+        lists += tokenizer(
+            [text or " " for text in texts[begin : begin + _CHUNK]],  # some make none of no text
+            truncation=True,
+            max_length=_MAX_TOKENS,
+            return_attention_mask=False,
+        )["input_ids"]
+    return TokenLists.of(lists)
+
+
+def text_vectors(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """Unit vectors of texts side by side, shape (P, width): the mean of the real tokens' states.
+
+    Args:
+        ids: shape (P, L), filled up on the right.
+        mask: 1 at real tokens, same shape.
+    """
+    from torch.nn.functional import normalize
+
+    states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+    weight = mask[:, :, None].to(states.dtype)
+    return normalize((states * weight).sum(1) / weight.sum(1).clamp(min=1), dim=1)
+
+
 def _encode(name: str, texts: list[str]) -> NDArray[np.float32]:
     import torch
 
     tokenizer, model = load_tokenizer(name), load_model(name)
-    order = sorted(range(len(texts)), key=lambda at: len(texts[at]))  # like lengths, less padding
+    tokens = text_tokens(tokenizer, texts)
+    order = np.argsort(tokens.lengths, kind="stable")  # like lengths, less padding
     vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
     with torch.inference_mode():
         for begin in range(0, len(order), _BATCH):
             at = order[begin : begin + _BATCH]
-            tokens = tokenizer(
-                [texts[i] or " " for i in at],  # some decoders make no token of an empty text
-                padding=True,
-                padding_side="right",
-                truncation=True,
-                max_length=_MAX_TOKENS,
-                return_tensors="pt",
-            )
-            ids, seen = tokens["input_ids"], tokens["attention_mask"]
-            states = model(input_ids=ids, attention_mask=seen).last_hidden_state
-            mask = seen[:, :, None].to(states.dtype)
-            pooled = (states * mask).sum(1) / mask.sum(1).clamp(min=1)
-            vectors[at] = torch.nn.functional.normalize(pooled, dim=1).numpy()
+            lengths = tokens.lengths[at]
+            mask = np.arange(lengths.max(initial=1))[None, :] < lengths[:, None]
+            ids = np.full(mask.shape, tokenizer.pad_token_id, dtype=np.int64)
+            ids[mask] = tokens.take(at).ids
+            seen = torch.from_numpy(mask.astype(np.int64))
+            vectors[at] = text_vectors(model, torch.from_numpy(ids), seen).numpy()
     vectors[[not text for text in texts]] = 0.0
     return vectors

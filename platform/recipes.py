@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from penchant.platform.recipe_base import RecipeBase
-from penchant.platform.text_recipes import TextRecipe, ZeroShotRecipe
+from penchant.platform.text_recipes import TextRecipe, TextTraining, ZeroShotRecipe
 
 __all__ = [
     "BoostedRecipe",
@@ -21,6 +21,7 @@ __all__ = [
     "SequenceRecipe",
     "Size",
     "TextRecipe",
+    "TextTraining",
     "ZeroShotRecipe",
     "recipe_id",
 ]
@@ -114,6 +115,14 @@ class SequenceRecipe(RecipeBase):
     text: str | None = Field(
         default=None, description="Language model for item vectors: alias, path or hub id."
     )
+    text_training: TextTraining | None = Field(
+        default=None, description="Train that language model too; by default it is frozen."
+    )
+    init_from: str | None = Field(
+        default=None,
+        description="Directory of a sequence member of the same size and `text`, with `ids: false` "
+        "like this one, of any log: its network is where training begins.",
+    )
     copy_half_lives_days: tuple[float, ...] = Field(
         default=(7.0, 45.0, math.inf),
         description="Decays of the copy head; empty for no copy head.",
@@ -134,6 +143,13 @@ class SequenceRecipe(RecipeBase):
             raise ValueError(
                 "a sequence member needs item vectors: set `ids: true` or name a `text` model"
             )
+        if self.text_training is not None and self.text is None:
+            raise ValueError("text_training trains a language model: name it in `text`")
+        if self.init_from is not None and self.ids:
+            raise ValueError(
+                "init_from carries over what does not know single items, and `ids: true` learns a "
+                "vector an item: set `ids: false` and name a `text` model"
+            )
         if any(not days > 0 for days in self.copy_half_lives_days):
             raise ValueError(
                 f"copy_half_lives_days must be positive, got {self.copy_half_lives_days}"
@@ -153,17 +169,23 @@ Recipe = Annotated[
 ]
 
 
+#: Settings that came later: where they are not used, a member keeps the id that it had before.
+_LATER = ("text_training", "init_from")
+
+
 def recipe_id(recipe: Recipe) -> str:
     """A readable id that is the same for equal recipes: kind, window, size, vectors, hash."""
     if recipe.name is not None:
         return recipe.name
-    text = json.dumps(recipe.model_dump(mode="json", exclude={"name"}), sort_keys=True)
+    unused = {name for name in _LATER if getattr(recipe, name, None) is None}
+    text = json.dumps(recipe.model_dump(mode="json", exclude={"name", *unused}), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:6]
     what = ""
     if isinstance(recipe, SequenceRecipe):
         what = f"-{recipe.size.label}"
         what += "-events" if recipe.tokens == "event" else ""
         what += "" if recipe.text is None else "-text" if not recipe.ids else "-ids-text"
+        what += "" if recipe.text_training is None else f"-{recipe.text_training.vectors}"
     if isinstance(recipe, TextRecipe | ZeroShotRecipe):
         what = f"-{recipe.label}"
     return f"{recipe.kind}-{recipe.window.label}{what}-{digest}"

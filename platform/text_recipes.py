@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from penchant.platform.recipe_base import RecipeBase
 
-__all__ = ["HistoryText", "Lora", "TextRecipe", "ZeroShotRecipe"]
+__all__ = ["HistoryText", "Lora", "TextRecipe", "TextTraining", "ZeroShotRecipe"]
 
 
 class _Part(BaseModel):
@@ -56,6 +56,31 @@ class Lora(_Part):
     alpha: int = Field(default=16, ge=1)
 
 
+class TextTraining(_Part):
+    """How the language model behind a sequence member's item vectors learns with it."""
+
+    vectors: Literal["joint", "refreshed"] = Field(
+        default="joint",
+        description="`joint`: the items of each batch pass through the language model inside the "
+        "step. `refreshed`: vectors stand still for an epoch, then the adapters follow what the "
+        "epoch asked of them, and all vectors are made anew.",
+    )
+    lora: Lora = Lora()
+    learning_rate: float = Field(default=3e-4, gt=0, description="Of the adapters.")
+    drawn_items: int = Field(
+        default=64,
+        ge=1,
+        description="`joint`: items beside those of the batch that pass in each step, to stand for "
+        "all others.",
+    )
+    batch_items: int = Field(
+        default=256,
+        ge=1,
+        description="Items that pass through the language model at once: memory grows with them, "
+        "not with the catalogue. `refreshed`: also the items of an update.",
+    )
+
+
 def _model_label(base: str) -> str:
     return re.sub(r"[^a-z0-9]+", "", PurePath(base).name.lower())[:24]
 
@@ -70,6 +95,11 @@ class TextRecipe(RecipeBase):
     )
     layers: int | None = Field(
         default=None, ge=1, description="Keep the lowest so many layers of the base."
+    )
+    init_from: str | None = Field(
+        default=None,
+        description="Directory of a text member of the same base, of any log: its weights, and its "
+        "heads where they fit, are where training begins.",
     )
     lora: Lora | None = Field(default=None, description="Train adapters instead of all weights.")
     history: HistoryText = HistoryText()

@@ -18,7 +18,7 @@ from penchant.platform.recipes import SequenceRecipe
 from penchant.trainers.network import SequenceNetwork
 from penchant.trainers.zero import Sharding, start_sharded
 
-__all__ = ["learning_rate", "load_checkpoint", "save_checkpoint", "share_of_rate", "start_engine"]
+__all__ = ["load_checkpoint", "save_checkpoint", "share_of_rate", "start_engine"]
 
 _WARM_UP = 0.1
 _FLOOR = 0.05
@@ -41,11 +41,6 @@ def share_of_rate(step: int, total_steps: int) -> float:
     warm = min((step + 1) / max(_WARM_UP * total_steps, 1.0), 1.0)
     fade = _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * progress))
     return warm * fade
-
-
-def learning_rate(recipe: SequenceRecipe, step: int, total_steps: int) -> float:
-    """The recipe's rate at a step."""
-    return recipe.learning_rate * share_of_rate(step, total_steps)
 
 
 def save_checkpoint(

@@ -55,7 +55,8 @@ class SequenceNetwork(nn.Module):
     Args:
         recipe: size, item vectors and copy head.
         num_items: V.
-        text: frozen item vectors from a language model, shape (V, any), when the recipe names one.
+        text: item vectors from a language model, shape (V, any), when the recipe names one. The
+            network does not learn them; who does gives others to `forward`.
     """
 
     def __init__(self, recipe: SequenceRecipe, num_items: int, text: Tensor | None) -> None:
@@ -83,18 +84,22 @@ class SequenceNetwork(nn.Module):
             nn.init.ones_(self.copy_state.bias)
             nn.init.zeros_(self.copy_item.weight)
 
-    def item_vectors(self) -> Tensor:
-        """Shape (V, D): learned, from text, or the sum of both."""
+    def item_vectors(self, text: Tensor | None = None) -> Tensor:
+        """Shape (V, D): learned, from text, or the sum of both; `text` instead of the kept one."""
         parts = []
         if self.ids is not None:
             parts.append(self.ids.weight)
         if self.text_in is not None:
-            parts.append(self.text_in(self.text))
+            parts.append(self.text_in(self.text if text is None else text))
         return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0]
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Shape (P, V); -inf at items that are not asked for."""
-        vectors_VD = self.item_vectors()
+    def forward(self, batch: Batch, text: Tensor | None = None) -> Tensor:
+        """Shape (P, V); -inf at items that are not asked for.
+
+        Args:
+            text: item vectors to read instead of the network's own, of their shape.
+        """
+        vectors_VD = self.item_vectors(text)
         x_TD = functional.embedding_bag(batch.item, vectors_VD, batch.bag[:-1], mode="mean")
         x_TD = x_TD * vectors_VD.shape[1] ** 0.5 * 0.5 + self.time_in(batch.time_features)
         if batch.kept is not None:

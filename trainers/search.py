@@ -188,7 +188,7 @@ def _run_trials(
             "recipes": [r.model_dump(mode="json") for r in group],
             "workers": workers,
             # a language model is worth all CPUs, a small network one
-            "cpus": max(cpus // workers, 1) if isinstance(group[0], TextRecipe) else 1,
+            "cpus": max(cpus // workers, 1) if any(map(_reads, group)) else 1,
             "storage": str(storage),
         }
         for group in groups
@@ -212,3 +212,8 @@ def _run_trials(
             for member in (recipe_id(r) + job["suffix"] for r in group):
                 if not prepared.run.has_member(member):
                     watch.failed(member, error)
+
+
+def _reads(recipe: SequenceRecipe | TextRecipe) -> bool:
+    """Whether a language model takes part in every step, so that more CPUs help."""
+    return isinstance(recipe, TextRecipe) or recipe.text_training is not None

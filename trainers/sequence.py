@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,8 +21,10 @@ from penchant.trainers.batches import build_batch, request_sequences, token_star
 from penchant.trainers.member import read_card, read_tensors, write_member
 from penchant.trainers.network import SequenceNetwork
 
-__all__ = ["SequenceMember", "score_network"]
+__all__ = ["TEXT_FOLDER", "SequenceMember", "copier", "score_network"]
 
+#: Folder of a member's directory that holds the language model which learned with it.
+TEXT_FOLDER = "text"
 _BATCH_TOKENS = 8192  # tokens scored at once, padding included
 
 
@@ -53,10 +59,18 @@ def score_network(
 
 @dataclass(frozen=True)
 class SequenceMember:
-    """A trained network with the recipe that made it."""
+    """A trained network with the recipe that made it.
+
+    Attributes:
+        write_text: writes the language model that learned with the network into a directory, for
+            others: the network holds its items' vectors, and scoring needs no more.
+        origin: the member that training began with, and the digest of its files.
+    """
 
     recipe: SequenceRecipe
     network: SequenceNetwork
+    write_text: Callable[[Path], object] | None = None
+    origin: dict[str, str] | None = None
 
     @property
     def num_parameters(self) -> int:
@@ -69,7 +83,12 @@ class SequenceMember:
 
     def save(self, directory: Path) -> None:
         tensors = {name: t.detach().cpu().numpy() for name, t in self.network.state_dict().items()}
-        write_member(directory, self.recipe, {"num_items": self.network.num_items}, tensors)
+        if self.write_text is not None:
+            self.write_text(directory / TEXT_FOLDER)
+        state: dict[str, Any] = {"num_items": self.network.num_items}
+        if self.origin is not None:
+            state["init_from"] = self.origin
+        write_member(directory, self.recipe, state, tensors)
 
     @classmethod
     def load(cls, directory: Path) -> SequenceMember:
@@ -79,4 +98,14 @@ class SequenceMember:
         tensors = {name: torch.from_numpy(t) for name, t in read_tensors(directory).items()}
         network = SequenceNetwork(recipe, state["num_items"], tensors.get("text"))
         network.load_state_dict(tensors)
-        return cls(recipe=recipe, network=network)
+        return cls(
+            recipe=recipe,
+            network=network,
+            write_text=copier(text) if (text := directory / TEXT_FOLDER).exists() else None,
+            origin=state.get("init_from"),
+        )
+
+
+def copier(source: Path) -> Callable[[Path], object]:
+    """A `write_text` that copies a directory."""
+    return partial(shutil.copytree, source, dirs_exist_ok=True)

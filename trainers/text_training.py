@@ -25,6 +25,7 @@ from penchant.platform.recipes import TextRecipe
 from penchant.platform.requests import Requests
 from penchant.trainers.course import Course, Epoch, Group
 from penchant.trainers.engine import share_of_rate
+from penchant.trainers.init_from import origin, started_text_network
 from penchant.trainers.judging import judged_ranking, judged_requests
 from penchant.trainers.member import Past
 from penchant.trainers.memory_plan import Dial, choose_sharding
@@ -78,7 +79,8 @@ def train_text(
         RunError: the loss is no number any more; the last good checkpoint is kept.
     """
     binary = past.spec.task == "binary"
-    network = build_network(recipe, binary=binary)
+    begun_with = origin(recipe)
+    network = started_text_network(recipe, binary=binary)
     words = read_words(recipe, past, network.base.config)
     plan = TextPlan(recipe, past, words.writer, words.frame, words.log_share)
     chosen, memory = _sharding(sharding, network, recipe, group)
@@ -126,7 +128,9 @@ def train_text(
             report(epoch, Path(partial) if group.rank == 0 else None)
     if group.rank != 0:
         return None, course.epochs
-    facts = {"requests": len(plan.requests), "memory": memory}
+    facts: dict[str, Any] = {"requests": len(plan.requests), "memory": memory}
+    if begun_with is not None:
+        facts["init_from"] = begun_with
     return _member(recipe, past, words, best, course, facts), course.epochs
 
 

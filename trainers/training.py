@@ -19,12 +19,14 @@ import torch.distributed
 from penchant.platform.recipes import SequenceRecipe
 from penchant.platform.requests import Requests
 from penchant.trainers.course import Course, Epoch, Group
-from penchant.trainers.engine import learning_rate, load_checkpoint, save_checkpoint, start_engine
+from penchant.trainers.engine import share_of_rate
+from penchant.trainers.init_from import init_network, origin, text_model
 from penchant.trainers.judging import judged_ranking, judged_requests
 from penchant.trainers.member import Past
 from penchant.trainers.network import SequenceNetwork, basket_loss
 from penchant.trainers.plan import TrainingPlan
-from penchant.trainers.sequence import SequenceMember, score_network
+from penchant.trainers.sequence import SequenceMember, copier, score_network
+from penchant.trainers.sequence_learner import SequenceLearner
 from penchant.trainers.step_log import StepLog
 from penchant.trainers.throughput import flops_per_token
 
@@ -44,7 +46,8 @@ def train_sequence(
     """Train until `epochs` are done or `select` has not improved for `patience` epochs.
 
     Args:
-        text: frozen item vectors, shape (V, width), when the recipe names a language model.
+        text: item vectors, shape (V, width), when the recipe names a language model; they are
+            where its training begins, if it is trained.
         report: called by every worker after every epoch; rank 0 passes a checkpoint directory.
         resume: checkpoint to go on from.
         steps: is told of every step and epoch.
@@ -52,26 +55,26 @@ def train_sequence(
     Returns:
         The member with the best weights on `select`, and the history of epochs.
     """
-    torch.manual_seed(recipe.seed)
+    begun_with = origin(recipe)
+    learner = _learner(recipe, past, text, group)
     plan = TrainingPlan(recipe, past)
-    engine = start_engine(SequenceNetwork(recipe, past.log.num_items, text), recipe)
     course, best = Course(), dict[str, torch.Tensor]()
     if resume is not None:
-        best, progress = load_checkpoint(engine, resume)
+        best, progress = learner.load(resume)
         course = Course(**progress["course"])
     judged = judged_requests(select)
     if steps is not None:
         steps.begin(
-            engine,
+            learner.engine,
             course.step,
-            token_flops=flops_per_token(engine.module),
+            token_flops=flops_per_token(learner.network),  # a language model's work is not counted
             request_flops=6 * past.log.num_items * recipe.size.dim,  # scores of all items
         )
     while not course.is_over(recipe):
         began = time.perf_counter()
-        train_loss, events = _train_epoch(engine, recipe, plan, course, group, steps)
+        train_loss, events = _train_epoch(learner, recipe, plan, course, group, steps)
         seconds = time.perf_counter() - began
-        loss, metric = _judge(engine.module, recipe, past, judged, group)
+        loss, metric = _judge(learner.network, recipe, past, judged, group)
         epoch = Epoch(
             epoch=course.next_epoch,
             epochs=recipe.epochs,
@@ -87,21 +90,53 @@ def train_sequence(
             steps.end_epoch(epoch)
         if loss < course.best_loss:
             course.best_loss, course.best_epoch = loss, course.next_epoch
-            best = {name: t.clone() for name, t in engine.module.state_dict().items()}
+            best = learner.state()
         course.next_epoch += 1
         with tempfile.TemporaryDirectory() as partial:
             checkpoint = None
             if group.rank == 0:
                 checkpoint = Path(partial)
                 progress = {"course": vars(course)}
-                save_checkpoint(engine, best, progress, checkpoint)
+                learner.save(best, progress, checkpoint)
             report(epoch, checkpoint)
-    engine.module.load_state_dict(best)
-    return SequenceMember(recipe=recipe, network=engine.module), course.epochs
+    learner.restore(best)
+    member = SequenceMember(
+        recipe=recipe,
+        network=learner.network,
+        write_text=_text_writer(recipe, learner),
+        origin=begun_with,
+    )
+    return member, course.epochs
+
+
+def _learner(
+    recipe: SequenceRecipe, past: Past, text: torch.Tensor | None, group: Group
+) -> SequenceLearner:
+    """A fresh network, and the language model where the recipe trains it."""
+    encoder = None
+    if recipe.text is not None and recipe.text_training is not None:
+        from penchant.trainers.item_encoder import build_encoder  # brings transformers
+
+        encoder = build_encoder(text_model(recipe), recipe.text_training, past.texts, recipe.seed)
+    torch.manual_seed(recipe.seed)
+    network = SequenceNetwork(recipe, past.log.num_items, text)
+    init_network(network, recipe)
+    return SequenceLearner(recipe, network, encoder, group)
+
+
+def _text_writer(
+    recipe: SequenceRecipe, learner: SequenceLearner
+) -> Callable[[Path], object] | None:
+    """What keeps the language model behind the item vectors, if it is not the recipe's `text`."""
+    if learner.encoder is not None:
+        return learner.encoder.write
+    if recipe.init_from is None or text_model(recipe) == recipe.text:
+        return None
+    return copier(Path(text_model(recipe)))
 
 
 def _train_epoch(
-    engine: Any,
+    learner: SequenceLearner,
     recipe: SequenceRecipe,
     plan: TrainingPlan,
     course: Course,
@@ -115,16 +150,14 @@ def _train_epoch(
     losses, events = torch.zeros(len(batches)), 0
     if steps is not None:
         steps.begin_epoch(epoch, len(batches), total_steps)
-    engine.train()
+    learner.begin_epoch()
     for at, chosen in enumerate(batches):
         step = plan.step(pieces, chosen, epoch, group.rank, group.workers)
-        rate = learning_rate(recipe, course.step, total_steps)
-        for settings in engine.optimizer.param_groups:
-            settings["lr"] = rate
-        logits = engine(step.batch)
+        rate = learner.set_rates(course.step, total_steps)
+        logits = learner.logits(step, (epoch, at))
         loss = basket_loss(logits, step.target, step.target_request).sum() / step.global_requests
-        engine.backward(loss * group.workers)  # DeepSpeed takes the mean over workers
-        engine.step()
+        learner.engine.backward(loss * group.workers)  # DeepSpeed takes the mean over workers
+        learner.engine.step()
         losses[at] = loss.detach()
         events += step.events
         course.step += 1
@@ -136,6 +169,7 @@ def _train_epoch(
                 requests=step.global_requests,
                 events=step.events,
             )
+    learner.end_epoch(share_of_rate(course.step - len(batches) // 2, total_steps))
     counted = group.total(torch.tensor([float(events)], dtype=torch.float64))
     return float(group.total(losses).mean()), int(counted.item())
 

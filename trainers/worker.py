@@ -161,5 +161,7 @@ def _last_checkpoint(group: Group) -> Iterator[Path | None]:
 def _text(prepared: Prepared, recipe: SequenceRecipe) -> torch.Tensor | None:
     if recipe.text is None:
         return None
+    from penchant.trainers.init_from import text_model  # brings torch's networks
+
     cache = prepared.run.log / "vectors"
-    return torch.from_numpy(item_vectors(recipe.text, prepared.catalog.item_texts, cache))
+    return torch.from_numpy(item_vectors(text_model(recipe), prepared.catalog.item_texts, cache))
