@@ -19,12 +19,16 @@ class Batcher(Generic[Asked, Answered]):
 
     Nobody waits for a batch to fill: alone, a question is answered at once, and batches grow with
     the load. (`serve.batch` waits a fixed time instead, also when there is nothing to wait for.)
+    A batch holds no more than can be answered in `target_s`, by what questions took lately: work
+    that is slow anyway gains little from company, and whoever answers the last batch shall have the
+    next one waiting while callers read and ask anew.
 
     Args:
         answer: answers a batch, in order.
         cost: what a question costs, in units of `max_cost`.
         max_batch: questions that are answered together.
         max_cost: what they may cost in all; one that costs more is answered alone.
+        target_s: what a batch should take at most.
     """
 
     def __init__(
@@ -34,9 +38,11 @@ class Batcher(Generic[Asked, Answered]):
         *,
         max_batch: int,
         max_cost: int,
+        target_s: float = 0.1,
     ) -> None:
         self._answer, self._cost = answer, cost
         self._max_batch, self._max_cost = max_batch, max_cost
+        self._target_s, self._each_s = target_s, 0.0
         self._waiting: list[tuple[Asked, asyncio.Future[Answered]]] = []
         self._worker: asyncio.Task[None] | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="score")
@@ -66,16 +72,23 @@ class Batcher(Generic[Asked, Answered]):
             questions = [question for question, _ in batch]
             self._began = time.monotonic()
             answers = await loop.run_in_executor(self._executor, self._answer, questions)
+            self._note(time.monotonic() - self._began, len(batch))
             self._began = None
             for (_, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
                     future.set_result(answer)
         self._worker = None
 
+    def _note(self, took_s: float, size: int) -> None:
+        each_s = took_s / size
+        self._each_s = each_s if not self._each_s else 0.7 * self._each_s + 0.3 * each_s
+
     def _next_batch(self) -> list[tuple[Asked, asyncio.Future[Answered]]]:
         waiting = [pair for pair in self._waiting if not pair[1].done()]
         size, cost = 0, 0
-        while size < min(len(waiting), self._max_batch):
+        affordable = int(self._target_s / self._each_s) if self._each_s else self._max_batch
+        largest = min(len(waiting), max(affordable, 1), self._max_batch)
+        while size < largest:
             cost += self._cost(waiting[size][0])
             if size and cost > self._max_cost:
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,7 +90,9 @@ class Counting:
 
 
 def batched(score: Counting) -> Batcher[Question, NDArray[np.float32] | None]:
-    return Batcher(score, lambda asked: asked.cost, max_batch=MAX_BATCH, max_cost=1_000_000)
+    return Batcher(
+        score, lambda asked: asked.cost, max_batch=MAX_BATCH, max_cost=1_000_000, target_s=99
+    )
 
 
 def test_what_gathers_while_a_batch_is_scored_is_the_next_batch() -> None:
@@ -159,3 +162,25 @@ def test_scores_that_are_no_numbers_are_no_answer(bad: float) -> None:
         card={},
     )
     assert answer_all(broken, "broken", [asked_about("a")]) == [None]
+
+
+def test_a_batch_holds_no_more_than_can_be_answered_in_time() -> None:
+    """Questions take 10 ms each; in 35 ms three of them are answered."""
+    batches: list[int] = []
+
+    def score(questions: Sequence[Question]) -> list[None]:
+        batches.append(len(questions))
+        time.sleep(0.01 * len(questions))
+        return [None] * len(questions)
+
+    async def ask() -> None:
+        batcher: Batcher[Question, None] = Batcher(
+            score, lambda asked: 1, max_batch=16, max_cost=100, target_s=0.035
+        )
+        await asyncio.gather(batcher.ask(asked_about()), batcher.ask(asked_about()))
+        await asyncio.gather(*(batcher.ask(asked_about()) for _ in range(12)))
+
+    asyncio.run(ask())
+    assert batches[0] == 1 or batches[0] == 2  # nothing is known of the first
+    assert max(batches[1:]) <= 3
+    assert sum(batches) == 14
