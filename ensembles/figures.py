@@ -139,10 +139,12 @@ def metric_words(name: str) -> str:
 
     >>> metric_words("ndcg@10"), metric_words("log_loss"), metric_words("recall@10/repeat")
     ('NDCG@10', 'log loss', 'recall@10, repeat')
+    >>> metric_words("auc_within")
+    'AUC within'
     """
     full, _, part = name.partition("/")
     word, at, k = full.partition("@")
-    shown = word.upper() if word in _CAPITALS else word.replace("_", " ")
+    shown = " ".join(w.upper() if w in _CAPITALS else w for w in word.split("_"))
     return f"{shown}{at}{k}" + (f", {part}" if part else "")
 
 

@@ -14,10 +14,12 @@ from penchant.platform.intervals import Interval, Resampler
 from penchant.platform.metrics import per_request
 from penchant.platform.requests import Requests
 from penchant.platform.significance import sign_flip_p
+from penchant.platform.within import within_interval
 
 __all__ = ["Judge", "Sheet"]
 
 _AUC = "auc"
+_WITHIN = "auc_within"  # among those who were asked about one item
 _FLIPS = 10_000  # of the permutation test; its p-values are in steps of 0.0001
 
 
@@ -74,20 +76,27 @@ class Judge:
         names = list(sheet.values)
         columns = np.stack([sheet.values[name] for name in names], axis=1)
         found = dict(zip(names, self.resampler.means(columns), strict=True))
-        if sheet.odds is None or self.requests.label is None:
-            return found
-        return {_AUC: auc_interval(sheet.odds, self.requests.label, self.resampler)} | found
+        return self._aucs(sheet, None) | found
 
     def differences(self, sheet: Sheet, other: Sheet) -> dict[str, Interval]:
         """Every metric of one sheet minus that of another, paired by request."""
         names = list(sheet.values)
         columns = np.stack([sheet.values[name] - other.values[name] for name in names], axis=1)
         found = dict(zip(names, self.resampler.differences(columns), strict=True))
-        if sheet.odds is None or self.requests.label is None:
-            return found
+        return self._aucs(sheet, other) | found
+
+    def _aucs(self, sheet: Sheet, other: Sheet | None) -> dict[str, Interval]:
+        """AUC over all requests and within items, or their differences; none of a ranking."""
+        asked = self.requests
+        if sheet.odds is None or asked.label is None or asked.candidate is None:
+            return {}
+        theirs = None if other is None else other.odds
         return {
-            _AUC: auc_interval(sheet.odds, self.requests.label, self.resampler, other.odds)
-        } | found
+            _AUC: auc_interval(sheet.odds, asked.label, self.resampler, theirs),
+            _WITHIN: within_interval(
+                sheet.odds, asked.label, asked.candidate, self.resampler, theirs
+            ),
+        }
 
     def target(self, sheet: Sheet, chosen: NDArray[np.int64] | None = None) -> Interval:
         """The target metric with its interval, on all requests or on some."""

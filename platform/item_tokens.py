@@ -132,7 +132,8 @@ class Likeness:
         known = len(items) if known is None else known
         width = int(items.ids.max(initial=-1)) + 1
         tokens = sparse.csr_array(
-            (np.ones(len(items.ids)), items.ids.astype(np.int64), items.offsets),
+            # A copy: what is summed below is summed in place, and these are the caller's.
+            (np.ones(len(items.ids)), items.ids.astype(np.int64), items.offsets.copy()),
             shape=(len(items), width),
         )
         tokens.sum_duplicates()

@@ -59,7 +59,11 @@ class ItemItemRecipe(RecipeBase):
 
 
 class BoostedRecipe(RecipeBase):
-    """Gradient-boosted trees over recency, frequency, interval and item features."""
+    """Gradient-boosted trees over recency, frequency, interval and item features.
+
+    Yes-or-no tasks: a logistic regression; trees go on from its log-odds where there are 10,000
+    answers (`trees`, `leaves` and `learning_rate` do nothing below).
+    """
 
     kind: Literal["boosted"]
     fit_requests: int = Field(default=30_000, ge=10, description="Latest requests to learn from.")

@@ -9,13 +9,14 @@ deadline-aware admission in Google's "Handling Overload", SRE book, chapter 21).
 from __future__ import annotations
 
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penchant.serve.gate import REQUEST_ID, trouble
+from penchant.serve.gate import trouble
 
 __all__ = ["Admission", "Rate"]
 
@@ -57,15 +58,21 @@ class Rate:
 
 
 class Admission:
-    """Lets in what can be answered in time (ASGI).
+    """Lets in what can be answered in time (ASGI). It comes first: not even a body is read before.
 
     Args:
         app: the application behind.
         rate: of what is finished.
+        refused: is told the path and the status of every refusal.
     """
 
-    def __init__(self, app: ASGIApp, rate: Rate | None = None) -> None:
-        self._app, self._rate = app, rate or Rate()
+    def __init__(
+        self,
+        app: ASGIApp,
+        rate: Rate | None = None,
+        refused: Callable[[str, int], None] | None = None,
+    ) -> None:
+        self._app, self._rate, self._refused = app, rate or Rate(), refused
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,8 +83,9 @@ class Admission:
         if wait_s > _PART * _deadline_s(scope):
             headers = {"Retry-After": str(max(round(wait_s), 1))}
             error = "too many requests are under way; come back later"
-            refusal = trouble(503, error, scope["state"][REQUEST_ID], headers)
-            await refusal(scope, receive, send)
+            if self._refused is not None:
+                self._refused(scope["path"], 503)
+            await trouble(503, error, uuid.uuid4().hex, headers)(scope, receive, send)
             return
         good = False
 

@@ -91,8 +91,9 @@ def build_front(args: FrontArgs) -> Application:
         "front",
         cpus=args.cpus_per_replica,
         replicas=(args.min_replicas, max(args.min_replicas, args.max_replicas)),
-        ongoing=256,
-        target=64.0,
+        # What comes beyond is refused by the proxy, which costs less than to take it in.
+        ongoing=64,
+        target=32.0,
     )
     return made.bind(args.service, args.max_body_bytes, args.guarded, args.users)
 
@@ -115,7 +116,7 @@ def _deployment(
             downscale_delay_s=120.0,
         ),
         max_ongoing_requests=ongoing,
-        max_queued_requests=ongoing,
+        max_queued_requests=max(ongoing // 4, 1),
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
         health_check_period_s=2.0,
         health_check_timeout_s=5.0,

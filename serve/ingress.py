@@ -74,13 +74,9 @@ def make_app(
         redoc_url=None,
     )
     app.router.route_class = StrictRoute
-    app.add_middleware(Admission)  # the one that is added last comes first
-    app.add_middleware(
-        Gate,
-        max_body_bytes=max_body_bytes,
-        guard=guard,
-        refused=None if observer is None else observer.refused,
-    )
+    refused = None if observer is None else observer.refused
+    app.add_middleware(Gate, max_body_bytes=max_body_bytes, guard=guard, refused=refused)
+    app.add_middleware(Admission, refused=refused)  # the one that is added last comes first
     door = Door(desks, observer)
     app.include_router(_questions(door, users))
     app.include_router(user_router(door, users, forget))

@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 __all__ = ["Logistic", "fit_logistic"]
 
-#: Inverse ridge penalty: .001 and .1 were no better on likes and on coupons.
+#: Inverse ridge penalty: .001 and .1 move an AUC by .003 at most.
 _INVERSE_PENALTY = 0.01
 _SMALLEST_SCALE = 1e-6  # of a feature that never changes
 

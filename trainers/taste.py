@@ -20,11 +20,11 @@ from penchant.platform.events import EventLog
 
 __all__ = ["FACTOR_RIDGE", "Taste", "learn_taste", "solve_rows"]
 
-FACTOR_RIDGE = 0.4  # an item's or a user's factors stay near zero for the first few events
-_FACTORS = 12
+FACTOR_RIDGE = 1.4  # an item's or a user's factors stay near zero for the first few events
+_FACTORS = 8
 _ROUNDS = 6
 _ITEM_STRENGTH, _USER_STRENGTH = 10.0, 5.0  # events that a bias of zero counts for
-_LEVELS = 1001  # of the values, at even shares of the events
+_LEVELS = 1000  # of the values, at even shares of the events
 _MOST_EVENTS = 2_000_000  # the latest ones; more teach little and cost minutes
 _CHUNK = 50_000  # events whose products of factors are held at once
 
@@ -52,8 +52,8 @@ def learn_taste(log: EventLog, rows: NDArray[np.int64], above: float) -> Taste:
         rows = rows[np.sort(newest)]
     value = log.value[rows]
     finite = value[np.isfinite(value)]
-    shares = np.linspace(0, 1, _LEVELS)
-    levels = np.quantile(finite, shares, method="nearest") if len(finite) else np.zeros(1)
+    shares = (np.arange(_LEVELS) + 0.5) / _LEVELS
+    levels = np.quantile(finite, shares, method="inverted_cdf") if len(finite) else np.zeros(1)
     levels = levels.astype(np.float32)
     users, user = np.unique(log.user[rows], return_inverse=True)
     item, readings = log.item[rows].astype(np.int64), _readings(value, levels, above)

@@ -57,7 +57,9 @@ def taste_features(
     age_events = requests.end[request] - 1 - history.row
     alike = np.minimum(likeness.of(item, candidate[request]), 1.0)
 
-    def mean(of: NDArray[np.float64], weight: NDArray[np.float64], zeros: float) -> NDArray[np.float64]:
+    def mean(
+        of: NDArray[np.float64], weight: NDArray[np.float64], zeros: float
+    ) -> NDArray[np.float64]:
         total = np.bincount(request, weight, size) + zeros
         return np.asarray(np.bincount(request, weight * of, size) / total, dtype=np.float64)
 

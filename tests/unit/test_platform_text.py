@@ -331,3 +331,13 @@ def test_a_saved_writer_writes_the_same_without_a_tokenizer(draw):
     np.testing.assert_array_equal(one.ids, two.ids)
     np.testing.assert_array_equal(one.offsets, two.offsets)
     assert len(one.ids)
+
+
+def test_likeness_leaves_the_items_as_they_were() -> None:
+    """A text that says a word twice is summed in a copy."""
+    from penchant.platform.item_tokens import Likeness, TokenLists
+
+    items = TokenLists.of([[1, 1, 2], [3, 3], [4, 5, 6]])
+    Likeness(items)
+    assert items.offsets.tolist() == [0, 3, 5, 8]
+    assert items.ids.tolist() == [1, 1, 2, 3, 3, 4, 5, 6]

@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from penchant.serve.admission import Admission, Rate
-from penchant.serve.gate import REQUEST_ID
 
 
 class Clock:
@@ -48,7 +47,6 @@ async def burst(path: str, number: int, deadline_ms: int, *, warm: int = 8) -> l
     slots = asyncio.Semaphore(8)
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        scope["state"] = {REQUEST_ID: "id"}
         scope["app_slots"] = slots
         await admission(scope, receive, send)
 
