@@ -174,8 +174,8 @@ def test_bodies_that_are_too_large_are_refused_while_they_come(service: Service)
 @pytest.mark.parametrize(
     ("content", "headers", "status"),
     [
-        (gzip.compress(b" " * 10_000_000), {"content_encoding": "gzip"}, 415),
-        (gzip.compress(b"{}"), {}, 400),
+        (gzip.compress(b" " * 10_000_000, mtime=0), {"content_encoding": "gzip"}, 415),
+        (gzip.compress(b"{}", mtime=0), {}, 400),
         (
             b"--x\r\n\r\n" + SECRET.encode(),
             {"content_type": "multipart/form-data; boundary=x"},
