@@ -185,7 +185,7 @@ def test_it_learns_more_than_frequencies(kind, trainings):
     assert found["after"] < 0.6 * found["frequencies"] < found["before_model"]
 
 
-@pytest.mark.parametrize(("kind", "stage"), [("encoder", 0), ("encoder", 3), ("decoder", 1)])
+@pytest.mark.parametrize(("kind", "stage"), [("encoder", 3)])
 def test_two_workers_at_any_stage_have_the_curve_of_one(kind, stage, trainings):
     here = trainings(kind)
     two = here.run(f"two-{stage}", workers=2, stage=stage)
@@ -198,7 +198,7 @@ def test_two_workers_at_any_stage_have_the_curve_of_one(kind, stage, trainings):
     assert (two["tokens"], two["parameters"]) == (here.alone["tokens"], here.alone["parameters"])
 
 
-@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+@pytest.mark.parametrize("kind", ["decoder"])
 def test_a_run_that_was_cut_ends_like_one_that_was_not(kind, trainings):
     here = trainings(kind)
     here.run("cut", workers=1, stop=STOP)

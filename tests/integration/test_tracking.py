@@ -126,7 +126,7 @@ def test_the_steps_of_an_epoch_add_up_to_what_its_history_says(kind: str, alone:
         assert line["memory_mb"] > 50
 
 
-@pytest.mark.parametrize(("kind", "stage"), [("sequence", 0), ("text", 0), ("text", 3)])
+@pytest.mark.parametrize(("kind", "stage"), [("sequence", 0), ("text", 3)])
 def test_two_workers_have_the_curve_of_one(
     kind: str, stage: int, train: Train, alone: Train
 ) -> None:
