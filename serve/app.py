@@ -13,11 +13,13 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.deployment import Application, Deployment
 
 from penchant.ensembles.artefact import read_ensemble_card
+from penchant.serve.card import version_of
 from penchant.serve.front import Front
 from penchant.serve.member_deployment import MAX_BATCH, MemberReplica
 from penchant.serve.places import Layout, Place, measured_ms, place_members
+from penchant.serve.service import Live
 
-__all__ = ["FrontArgs", "VersionArgs", "build_front", "build_version", "places_of"]
+__all__ = ["FrontArgs", "VersionArgs", "build_front", "build_version", "live_of"]
 
 
 class VersionArgs(BaseModel):
@@ -50,7 +52,21 @@ class FrontArgs(BaseModel):
     )
 
 
-def places_of(args: VersionArgs) -> list[Place]:
+def live_of(args: VersionArgs) -> Live:
+    """A version as `traffic.json` names it.
+
+    Raises:
+        DataError: the directory holds no whole artefact.
+    """
+    return Live(
+        version=version_of(Path(args.directory)),
+        directory=args.directory,
+        layout=args.layout,
+        places=_places_of(args),
+    )
+
+
+def _places_of(args: VersionArgs) -> list[Place]:
     """Where the members of a version live.
 
     Raises:
@@ -67,7 +83,7 @@ def build_version(args: VersionArgs) -> Application:
     Raises:
         DataError: the directory holds no whole artefact.
     """
-    root, *others = places_of(args)
+    root, *others = _places_of(args)
     beside = [_bound(place, args, []) for place in others]
     return _bound(root, args, beside)
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from penchant.platform.errors import ConfigError
-from penchant.serve.app import FrontArgs, VersionArgs, places_of
-from penchant.serve.card import version_of
+from penchant.serve.app import FrontArgs, VersionArgs, live_of
 from penchant.serve.deploy import DEFAULT
 from penchant.serve.places import Layout
-from penchant.serve.service import Live, Service, Traffic
+from penchant.serve.service import Service, Traffic
 
 __all__ = ["ray_service", "serve_config"]
 
@@ -59,12 +58,7 @@ def serve_config(
         cpus_per_replica=_CPUS_PER_REPLICA,
         max_replicas=max_replicas,
     )
-    live = Live(
-        version=version_of(directory),
-        directory=version.directory,
-        layout=layout,
-        places=places_of(version),
-    )
+    live = live_of(version)
     front = FrontArgs(
         service=str(service.directory),
         cpus_per_replica=_CPUS_PER_REPLICA,

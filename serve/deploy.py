@@ -104,15 +104,9 @@ def start_version(args: VersionArgs) -> Live:
     """
     from ray import serve
 
-    from penchant.serve.app import build_version, places_of
-    from penchant.serve.card import version_of
+    from penchant.serve.app import build_version, live_of
 
-    live = Live(
-        version=version_of(Path(args.directory)),
-        directory=args.directory,
-        layout=args.layout,
-        places=places_of(args),
-    )
+    live = live_of(args)
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     running = serve.status().applications.get(live.app)
     if running is not None and running.status == "RUNNING":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +13,7 @@ import torch.distributed
 
 from penchant.platform.recipes import SequenceRecipe, TextRecipe
 
-__all__ = ["Course", "Epoch", "Group"]
+__all__ = ["Course", "Epoch", "Group", "last_checkpoint"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,3 +57,18 @@ class Course:
     def is_over(self, recipe: SequenceRecipe | TextRecipe) -> bool:
         stale = self.next_epoch - 1 - self.best_epoch
         return self.next_epoch >= recipe.epochs or stale >= recipe.patience
+
+
+@contextmanager
+def last_checkpoint(group: Group) -> Iterator[Path | None]:
+    """The last checkpoint of the Ray Train run that this worker is part of, if there is one."""
+    import ray.train
+
+    latest = ray.train.get_checkpoint()
+    if latest is None:
+        yield None
+        return
+    with latest.as_directory() as directory:
+        yield Path(directory)
+        if group.workers > 1:
+            torch.distributed.barrier()  # nobody deletes what another still reads

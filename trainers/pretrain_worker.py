@@ -12,15 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch.distributed
-
 from penchant.platform.cluster import Cluster
 from penchant.platform.config import Resources
 from penchant.platform.errors import ConfigError, DataError, PenchantError, RunError
 from penchant.platform.language_models import Head, load_model, load_tokenizer
 from penchant.platform.progress import Progress
 from penchant.platform.store import write_json
-from penchant.trainers.course import Group
+from penchant.trainers.course import Group, last_checkpoint
 from penchant.trainers.ledger import Ledger
 from penchant.trainers.pretrain_corpus import Corpus
 from penchant.trainers.pretrain_plan import PretrainSettings
@@ -115,7 +113,7 @@ def train_worker(task: dict[str, Any]) -> None:
 
     corpus = Corpus.load(work / CORPUS_FILE)
     try:
-        with _last_checkpoint(group) as resume:
+        with last_checkpoint(group) as resume:
             found = pretrain_model(settings, corpus, group, report, resume, task["memory"])
     except PenchantError as error:  # alike on every worker, and alike if tried again
         if group.rank == 0:
@@ -134,20 +132,6 @@ def keep_model(found: Pretrained, settings: PretrainSettings, work: Path) -> Non
     model.save_pretrained(work / MODEL)
     load_tokenizer(settings.base).save_pretrained(work / MODEL)
     write_json(work / RESULT_FILE, found.facts)
-
-
-@contextmanager
-def _last_checkpoint(group: Group) -> Iterator[Path | None]:
-    import ray.train
-
-    latest = ray.train.get_checkpoint()
-    if latest is None:
-        yield None
-        return
-    with latest.as_directory() as directory:
-        yield Path(directory)
-        if group.workers > 1:
-            torch.distributed.barrier()  # nobody deletes what another still reads
 
 
 @contextmanager

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
 from penchant.platform.trackers import start_trackers
 from penchant.platform.tracking import Trackers, track
-from penchant.trainers.course import Epoch, Group
+from penchant.trainers.course import Epoch, Group, last_checkpoint
 from penchant.trainers.fit import learned_from
 from penchant.trainers.member import Member, Past
 from penchant.trainers.score import keep_member
@@ -51,7 +51,8 @@ def train_group(task: dict[str, Any]) -> None:
     prepared = open_prepared(RunDirectory(Path(task["run"])))
     recipes = TypeAdapter(list[SequenceRecipe | TextRecipe]).validate_python(task["recipes"])
     todo = [r for r in recipes if not prepared.run.has_member(recipe_id(r) + task["suffix"])]
-    with _last_checkpoint(group) as checkpoint:
+    # `recipe.json` in it says whose it is.
+    with last_checkpoint(group) as checkpoint:
         begun = None if checkpoint is None else (checkpoint / _RECIPE).read_text()
     for recipe in sorted(todo, key=lambda r: r.model_dump_json() != begun):
         _train_one(prepared, recipe, task, group)
@@ -78,7 +79,7 @@ def _train_one(
 
     select = prepared.requests[Block.SELECT]
     log = _step_log(prepared, recipe, member_id, group)
-    with _last_checkpoint(group) as resume, log or nullcontext():
+    with last_checkpoint(group) as resume, log or nullcontext():
         if resume is not None and (resume / _RECIPE).read_text() != recipe.model_dump_json():
             resume = None  # another member's, which is finished
         member, history = _train(prepared, recipe, past, select, group, report, resume, log)
@@ -141,21 +142,6 @@ def _train(
 
     text = _text(prepared, recipe)
     return train_sequence(recipe, past, select, text, group, report, resume, log)
-
-
-@contextmanager
-def _last_checkpoint(group: Group) -> Iterator[Path | None]:
-    """The group's last checkpoint; `recipe.json` in it says whose it is."""
-    import ray.train
-
-    latest = ray.train.get_checkpoint()
-    if latest is None:
-        yield None
-        return
-    with latest.as_directory() as directory:
-        yield Path(directory)
-        if group.workers > 1:
-            torch.distributed.barrier()  # nobody deletes what another still reads
 
 
 def _text(prepared: Prepared, recipe: SequenceRecipe) -> torch.Tensor | None:

@@ -83,9 +83,9 @@ def overload(service: Served, bodies: Sequence[bytes], duration_s: float) -> Row
         deadline_ms=2000,
         processes=1,
     )
-    before_mb = _memory_mb(service)
+    before_mb = service.memory_mb()
     report = run_load(service.url, bodies, plan)
-    grown_mb = _memory_mb(service) - before_mb
+    grown_mb = service.memory_mb() - before_mb
     share = (report.goodput_per_s or 0.0) / peak.requests_per_s
     refused_ms = report.refusal_ms.p99 if report.refusal_ms else float("nan")
     return {
@@ -112,7 +112,7 @@ def soak(service: Served, bodies: Sequence[bytes], duration_s: float) -> Row:
     began = time.monotonic()
     while time.monotonic() - began < duration_s:
         moments.append((time.monotonic() - began) / 60)
-        memory.append(_memory_mb(service))
+        memory.append(service.memory_mb())
         time.sleep(5)
     report = load.report()
     settled = len(moments) // 3  # caches fill first
@@ -149,7 +149,3 @@ def same_user_at_once(service: Served, body: bytes) -> Row:
         "result": "the same answer ten times" if answers == answers[:1] * 10 else "answers differ",
         "met": answers == answers[:1] * 10,
     }
-
-
-def _memory_mb(service: Served) -> float:
-    return sum(p.memory_info().rss for p in service.replicas("ray::")) / 1e6

@@ -136,7 +136,7 @@ def kill_all(service: Served, bodies: Sequence[bytes]) -> Row:
 
 def leave(service: Served, bodies: Sequence[bytes], clients: int) -> Row:
     """Clients that send a request and leave at once."""
-    before_mb = _memory_mb(service)
+    before_mb = service.memory_mb()
     for at in range(clients):
         with suppress(httpx.TimeoutException):
             service.client.post(
@@ -147,7 +147,7 @@ def leave(service: Served, bodies: Sequence[bytes], clients: int) -> Row:
             )
     time.sleep(3)
     good = service.ask(bodies[0]).status_code == 200
-    grown_mb = _memory_mb(service) - before_mb
+    grown_mb = service.memory_mb() - before_mb
     return {
         "drill": f"{clients} clients leave at once",
         "requests": clients,
@@ -187,7 +187,3 @@ def _gap(service: Served, body: bytes, began: float) -> float:
             last = time.monotonic()
         time.sleep(0.02)
     return max(longest, time.monotonic() - last)
-
-
-def _memory_mb(service: Served) -> float:
-    return sum(p.memory_info().rss for p in service.replicas("ray::")) / 1e6

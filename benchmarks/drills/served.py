@@ -40,6 +40,10 @@ class Served:
         """Replicas of members, of every live version."""
         return self.replicas("version-")
 
+    def memory_mb(self) -> float:
+        """What all processes of Ray hold; what they share counts for each of them."""
+        return sum(process.memory_info().rss for process in self.replicas("ray::")) / 1e6
+
     def verb(self, *words: str, good: bool = True) -> subprocess.CompletedProcess[str]:
         """`penchant serve WORDS --service ...`"""
         command = [*PENCHANT, "serve", *words, "--service", str(self.service)]
