@@ -39,11 +39,11 @@ from penchant.platform.text_recipes import HistoryText
 from penchant.platform.timeline import Block
 from penchant.trainers.course import Epoch, Group
 from penchant.trainers.fit import learned_from
-from penchant.trainers.text_batches import Padded
-from penchant.trainers.text_network import build_network
-from penchant.trainers.text_plan import TextPlan
-from penchant.trainers.text_training import train_text
-from penchant.trainers.text_words import read_words
+from penchant.trainers.text.batches import Padded
+from penchant.trainers.text.network import build_network
+from penchant.trainers.text.plan import TextPlan
+from penchant.trainers.text.training import train_text
+from penchant.trainers.text.words import read_words
 
 BATCH = 32
 

@@ -30,9 +30,9 @@ from drills.served import Served, served
 from drills.truth import offline_is_online
 from peers.page import renew
 
-from penchant.ensembles.artefact import read_ensemble_card
+from penchant.ensembles.artefacts.artefact import read_ensemble_card
 from penchant.serve.load.bodies import recorded_bodies
-from penchant.serve.stored import StoredRequests
+from penchant.serve.routes.stored import StoredRequests
 
 Row = dict[str, Any]
 

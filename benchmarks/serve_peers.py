@@ -48,7 +48,7 @@ from penchant.serve.load.cost import sgemm_gflops
 from penchant.serve.load.plan import LoadPlan
 from penchant.serve.load.report import LoadReport
 from penchant.serve.load.run import run_load
-from penchant.serve.stored import StoredRequests
+from penchant.serve.routes.stored import StoredRequests
 
 PATH = "/v1/score"
 CANDIDATES = 16

@@ -37,13 +37,13 @@ from penchant.platform.store import RunDirectory
 from penchant.platform.text_recipes import HistoryText
 from penchant.platform.timeline import Block
 from penchant.trainers.fit import learned_from
-from penchant.trainers.onnx_engine import onnx_engine
-from penchant.trainers.text_batches import filled, framed, like_lengths
-from penchant.trainers.text_engine import Engine
-from penchant.trainers.text_model import TextMember, item_tower
-from penchant.trainers.text_network import TextNetwork, build_network
-from penchant.trainers.text_reading import TorchEngine
-from penchant.trainers.text_words import read_words
+from penchant.trainers.text.batches import filled, framed, like_lengths
+from penchant.trainers.text.engine import Engine
+from penchant.trainers.text.model import TextMember, item_tower
+from penchant.trainers.text.network import TextNetwork, build_network
+from penchant.trainers.text.onnx_engine import onnx_engine
+from penchant.trainers.text.reading import TorchEngine
+from penchant.trainers.text.words import read_words
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "movies.yaml"
 RECIPE = TextRecipe(kind="text", layers=3, history=HistoryText(max_tokens=128, values=True))

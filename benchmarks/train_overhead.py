@@ -34,11 +34,11 @@ from penchant.platform.recipes import SequenceRecipe, Size
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
 from penchant.trainers.course import Epoch, Group
-from penchant.trainers.engine import save_checkpoint, start_engine
 from penchant.trainers.member import Past
-from penchant.trainers.network import SequenceNetwork, basket_loss
-from penchant.trainers.plan import Step, TrainingPlan
-from penchant.trainers.training import train_sequence
+from penchant.trainers.sequence.engine import save_checkpoint, start_engine
+from penchant.trainers.sequence.network import SequenceNetwork, basket_loss
+from penchant.trainers.sequence.plan import Step, TrainingPlan
+from penchant.trainers.sequence.training import train_sequence
 
 STEPS_APART = 20  # steps that are taken apart, after some to warm up
 WARM_UP = 3

@@ -31,8 +31,8 @@ from penchant.platform.prepared import Prepared, prepare
 from penchant.platform.recipes import PopularityRecipe, SequenceRecipe, Size
 from penchant.platform.store import RunDirectory
 from penchant.trainers.member import Past
-from penchant.trainers.network import SequenceNetwork, basket_loss
-from penchant.trainers.plan import TrainingPlan
+from penchant.trainers.sequence.network import SequenceNetwork, basket_loss
+from penchant.trainers.sequence.plan import TrainingPlan
 
 #: (max_tokens, whether items that the user has had are left out of the softmax)
 SETTINGS = ((50, False), (100, False), (50, True))

@@ -28,9 +28,9 @@ import torch
 from transformers import AutoModel, BertConfig, BertModel, PreTrainedModel
 
 from penchant.platform.language_models import resolve_model
-from penchant.trainers.memory_plan import estimate
-from penchant.trainers.zero import Sharding, start_sharded
-from penchant.trainers.zero_state import held_bytes
+from penchant.trainers.zero.memory_plan import estimate
+from penchant.trainers.zero.stages import Sharding, start_sharded
+from penchant.trainers.zero.state import held_bytes
 
 TEXTS, TOKENS = 4, 64  # of a global batch
 STEPS, QUICK_STEPS, WARM_UP = 3, 2, 1

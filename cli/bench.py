@@ -81,7 +81,7 @@ def bench(
     from penchant.serve.load.plan import LoadPlan
     from penchant.serve.load.probe import probe
     from penchant.serve.load.run import run_load
-    from penchant.serve.stored import StoredRequests
+    from penchant.serve.routes.stored import StoredRequests
 
     stored = StoredRequests.open(run)
     if path is None:

@@ -12,7 +12,7 @@ from penchant.cli.options import Json, RunDir
 from penchant.platform.errors import ConfigError
 
 if TYPE_CHECKING:
-    from penchant.serve.service import Service, Traffic
+    from penchant.serve.versions.service import Service, Traffic
 
 __all__ = [
     "EngineOption",
@@ -43,7 +43,7 @@ EngineOption = Annotated[
 
 def service_of(place: Path, given: Path | None) -> Service:
     """The service directory that is named, or the run's own."""
-    from penchant.serve.service import Service
+    from penchant.serve.versions.service import Service
 
     if given is not None:
         return Service(given)
@@ -74,10 +74,10 @@ def deploy(
       penchant serve deploy runs/november --service services/shop --canary 0.05
       penchant serve deploy runs/november --service services/shop
     """
-    from penchant.serve.deploy import deploy as roll_in
-    from penchant.serve.places import Layout
+    from penchant.serve.answering.places import Layout
     from penchant.serve.run import find_ensemble
-    from penchant.serve.service import Service
+    from penchant.serve.versions.deploy import deploy as roll_in
+    from penchant.serve.versions.service import Service
 
     if canary is not None and shadow:
         raise ConfigError("--canary and --shadow were both given: expected one of them, or none.")
@@ -103,8 +103,8 @@ def rollback(service: RunningService, as_json: Json = False) -> None:
     Example:
       penchant serve rollback --service services/shop
     """
-    from penchant.serve.deploy import rollback as roll_back
-    from penchant.serve.service import Service
+    from penchant.serve.versions.deploy import rollback as roll_back
+    from penchant.serve.versions.service import Service
 
     _show(roll_back(Service(service)), as_json=as_json)
 
@@ -116,7 +116,7 @@ def status(service: RunningService, as_json: Json = False) -> None:
     Example:
       penchant serve status --service services/shop
     """
-    from penchant.serve.service import Service
+    from penchant.serve.versions.service import Service
 
     kept = Service(service)
     endpoint, live = kept.endpoint(), kept.traffic()

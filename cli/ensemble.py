@@ -103,7 +103,7 @@ def refit(
       penchant ensemble refit runs/demo greedy
       penchant serve run runs/demo/ensembles/greedy-newest
     """
-    from penchant.ensembles.newest import refit_ensemble
+    from penchant.ensembles.artefacts.newest import refit_ensemble
     from penchant.platform.progress import Progress
     from penchant.serve.run import find_ensemble
 
@@ -122,7 +122,7 @@ def explain(place: RunDir) -> None:
     Example:
       penchant ensemble explain runs/demo
     """
-    from penchant.ensembles.explain import explain as in_words
+    from penchant.ensembles.page.explain import explain as in_words
     from penchant.platform.errors import ConfigError
 
     path = place / "report" / "report.json"
@@ -141,7 +141,7 @@ def export(directory: Ensemble, archive: Archive) -> None:
     Example:
       penchant ensemble export runs/demo/ensembles/greedy greedy.tar.gz
     """
-    from penchant.ensembles.pack import pack_ensemble
+    from penchant.ensembles.artefacts.pack import pack_ensemble
 
     print(pack_ensemble(directory, archive))
 
@@ -159,7 +159,7 @@ def import_(
     Example:
       penchant ensemble import greedy.tar.gz ensembles/greedy
     """
-    from penchant.ensembles.pack import unpack_ensemble
+    from penchant.ensembles.artefacts.pack import unpack_ensemble
 
     card = unpack_ensemble(archive, directory)
     print(f"{directory}: {card['name']}, {len(card['weights'])} members, all hashes right")

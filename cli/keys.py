@@ -12,7 +12,7 @@ from penchant.cli.options import Json
 from penchant.platform.errors import ConfigError
 
 if TYPE_CHECKING:
-    from penchant.serve.keys import KeyRing
+    from penchant.serve.gate.keys import KeyRing
 
 __all__ = ["app"]
 
@@ -93,7 +93,7 @@ def revoke(name: _Name, service: _Service) -> None:
 
 
 def _ring(service: Path) -> KeyRing:
-    from penchant.serve.keys import KeyRing
+    from penchant.serve.gate.keys import KeyRing
 
     return KeyRing(service)
 

@@ -67,8 +67,8 @@ def pretrain(
     from penchant.platform.config import load_experiment
     from penchant.platform.errors import ConfigError
     from penchant.platform.progress import Progress
-    from penchant.trainers.pretrain import pretrain as run
-    from penchant.trainers.pretrain_plan import PretrainSettings
+    from penchant.trainers.pretrain.plan import PretrainSettings
+    from penchant.trainers.pretrain.run import pretrain as run
 
     if epochs is not None and steps is not None:
         raise ConfigError(f"got --epochs {epochs} and --steps {steps}, expected one of them.")
@@ -105,7 +105,7 @@ def _show(report: Mapping[str, Any], out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from penchant.trainers.pretrain_card import perplexity_rows
+    from penchant.trainers.pretrain.card import perplexity_rows
 
     console = Console(highlight=False)
     if not console.is_terminal:

@@ -53,8 +53,8 @@ def run(
       penchant serve run runs/demo --port 8080
       penchant serve run runs/demo --service services/shop --host 0.0.0.0
     """
-    from penchant.serve.examples import keep_examples
-    from penchant.serve.places import Layout
+    from penchant.serve.answering.places import Layout
+    from penchant.serve.routes.examples import keep_examples
     from penchant.serve.run import find_ensemble, serving, wait_for_stop
 
     directory = find_ensemble(place)
@@ -88,9 +88,9 @@ def ask(
       penchant serve ask runs/demo --url http://127.0.0.1:8080 --json
     """
     from penchant.serve.ask import ask_stored
+    from penchant.serve.routes.stored import StoredRequests
     from penchant.serve.run import find_ensemble, free_port, serving
-    from penchant.serve.service import Service
-    from penchant.serve.stored import StoredRequests
+    from penchant.serve.versions.service import Service
 
     stored = StoredRequests.open(place)
     if url is not None:
@@ -115,7 +115,7 @@ app.add_typer(keys_app, name="key")
 
 
 def _introduce(url: str, directory: Path) -> None:
-    from penchant.serve.card import example_question
+    from penchant.serve.answering.card import example_question
 
     path, body = example_question(directory)
     quoted = json.dumps(body).replace("'", "'\\''")

@@ -47,10 +47,10 @@ def build(
 
     from ruamel.yaml import YAML
 
-    from penchant.serve.build import ray_service, serve_config
-    from penchant.serve.places import Layout
+    from penchant.serve.answering.places import Layout
     from penchant.serve.run import find_ensemble
-    from penchant.serve.service import Service
+    from penchant.serve.versions.build import ray_service, serve_config
+    from penchant.serve.versions.service import Service
 
     directory, kept = find_ensemble(place), Service(service)
     config = serve_config(

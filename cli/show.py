@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from penchant.ensembles.figures import MISSING, chance, evidence, interval, probability
+from penchant.ensembles.page.figures import MISSING, chance, evidence, interval, probability
 
 __all__ = ["show_description", "show_report"]
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from penchant.ensembles.assurance import assure
-from penchant.ensembles.compare import Comparison, compare, judge_block
-from penchant.ensembles.curves import read_curves
-from penchant.ensembles.refitted import judge_refits
-from penchant.ensembles.report import write_report
+from penchant.ensembles.comparing.compare import Comparison, compare, judge_block
+from penchant.ensembles.comparing.refitted import judge_refits
+from penchant.ensembles.page.curves import read_curves
+from penchant.ensembles.page.report import write_report
+from penchant.ensembles.promises.assurance import assure
 from penchant.ensembles.summary import build_report, save_artefacts
 from penchant.platform.cluster import start_ray
 from penchant.platform.config import Experiment

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from importlib import metadata
 from typing import Any
 
-from penchant.ensembles.artefact import save_ensemble
-from penchant.ensembles.assurance import Assurance
-from penchant.ensembles.combination import Combination
-from penchant.ensembles.comparison import Candidate, Comparison
-from penchant.ensembles.findings import findings
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import save_ensemble
+from penchant.ensembles.combinations.combination import Combination
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.comparing.comparison import Candidate, Comparison
+from penchant.ensembles.comparing.findings import findings
+from penchant.ensembles.promises.assurance import Assurance
 from penchant.platform.cluster import cpu_budget
 from penchant.platform.describe import describe
 from penchant.platform.events import read_log_card

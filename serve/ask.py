@@ -10,7 +10,7 @@ import httpx
 
 from penchant.platform.errors import RunError, UnreachableError
 from penchant.serve.load.key import api_key
-from penchant.serve.stored import StoredRequests
+from penchant.serve.routes.stored import StoredRequests
 
 __all__ = ["Asked", "ask_stored"]
 

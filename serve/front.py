@@ -16,21 +16,21 @@ from pathlib import Path
 from fastapi import FastAPI
 from ray import serve
 
-from penchant.ensembles.artefact import load_ensemble
+from penchant.ensembles.artefacts.artefact import load_ensemble
 from penchant.platform.events import read_log_card
-from penchant.serve.card import open_desk
-from penchant.serve.console_page import console_router
-from penchant.serve.desk import Desk
-from penchant.serve.examples import console_examples
-from penchant.serve.gate import Guard
-from penchant.serve.history import trial_question
-from penchant.serve.ingress import make_app
-from penchant.serve.keys import KeyRing
-from penchant.serve.reach import Reach
-from penchant.serve.service import Live, Service, Traffic
-from penchant.serve.traffic import LiveDesks, Split
-from penchant.serve.users import open_users
-from penchant.serve.watchers import Watchers
+from penchant.serve.answering.card import open_desk
+from penchant.serve.answering.desk import Desk
+from penchant.serve.answering.history import trial_question
+from penchant.serve.answering.reach import Reach
+from penchant.serve.gate.gate import Guard
+from penchant.serve.gate.keys import KeyRing
+from penchant.serve.routes.console_page import console_router
+from penchant.serve.routes.examples import console_examples
+from penchant.serve.routes.ingress import make_app
+from penchant.serve.users.users import open_users
+from penchant.serve.versions.service import Live, Service, Traffic
+from penchant.serve.versions.traffic import LiveDesks, Split
+from penchant.serve.watch.watchers import Watchers
 
 __all__ = ["Front"]
 

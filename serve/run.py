@@ -16,9 +16,9 @@ from types import FrameType
 
 from penchant.platform.cluster import Cluster, environment, start_ray
 from penchant.platform.errors import ConfigError, RunError, UnreachableError
-from penchant.serve.deploy import DEFAULT, start_version, why_not
-from penchant.serve.places import Layout
-from penchant.serve.service import Endpoint, Service, Traffic
+from penchant.serve.answering.places import Layout
+from penchant.serve.versions.deploy import DEFAULT, start_version, why_not
+from penchant.serve.versions.service import Endpoint, Service, Traffic
 
 __all__ = ["FRONT", "find_ensemble", "free_port", "serving", "wait_for_stop"]
 
@@ -91,7 +91,7 @@ def serving(
         DataError: the artefact is not whole.
         RunError: a member does not start.
     """
-    from penchant.ensembles.artefact import read_ensemble_card
+    from penchant.ensembles.artefacts.artefact import read_ensemble_card
 
     guarded = service.has_keys()
     _check_host(host, service, guarded=guarded)
@@ -165,7 +165,7 @@ def _start(
     from ray import serve
     from ray.serve.config import ProxyLocation
 
-    from penchant.serve.app import FrontArgs, VersionArgs, build_front
+    from penchant.serve.versions.app import FrontArgs, VersionArgs, build_front
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(

@@ -233,8 +233,8 @@ def fit(recipe: Recipe, past: Past) -> Member:
         return fit_baseline(recipe, past)
     import torch
 
-    from penchant.trainers.network import SequenceNetwork
-    from penchant.trainers.sequence import SequenceMember
+    from penchant.trainers.sequence.model import SequenceMember
+    from penchant.trainers.sequence.network import SequenceNetwork
 
     random = torch.Generator().manual_seed(recipe.seed)
     text = torch.randn(past.log.num_items, 5, generator=random) if recipe.text else None
@@ -250,9 +250,9 @@ def untrained_text(recipe: TextRecipe, past: Past) -> Member:
     import torch
 
     from penchant.platform.language_models import load_tokenizer
-    from penchant.trainers.text_model import TextMember, item_tower
-    from penchant.trainers.text_network import build_network
-    from penchant.trainers.text_words import read_words
+    from penchant.trainers.text.model import TextMember, item_tower
+    from penchant.trainers.text.network import build_network
+    from penchant.trainers.text.words import read_words
 
     recipe = recipe.model_copy(update={"base": str(tiny_encoder())})
     past = past if past.texts else replace(past, texts=texts_of(past.log.num_items))

@@ -267,7 +267,7 @@ def test_the_wheel_holds_every_module_and_nothing_outside_the_import_package(
     (wheel,) = (tmp_path / "source" / "dist").glob("*.whl")
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     data = {path for floor in FLOORS for path in (ROOT / floor).rglob("*.html.j2")}
-    page = {path for path in (ROOT / "serve" / "console").iterdir() if path.suffix != ".py"}
+    page = {path for path in (ROOT / "serve/routes/console").iterdir() if path.suffix != ".py"}
     typed = {ROOT / floor / "py.typed" for floor in FLOORS}
     wanted = {*MODULES, *data, *page, *typed}
     assert names == {f"penchant/{relative(path)}" for path in wanted}

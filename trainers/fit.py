@@ -22,11 +22,11 @@ from penchant.platform.recipes import (
 )
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
-from penchant.trainers.boosted import BoostedMember, fit_boosted
-from penchant.trainers.item_item import ItemItemMember, fit_item_item
+from penchant.trainers.boosted.model import BoostedMember, fit_boosted
+from penchant.trainers.counting.item_item import ItemItemMember, fit_item_item
+from penchant.trainers.counting.personal import PersonalMember, fit_personal
+from penchant.trainers.counting.popularity import PopularityMember, fit_popularity
 from penchant.trainers.member import Member, Past, read_card
-from penchant.trainers.personal import PersonalMember, fit_personal
-from penchant.trainers.popularity import PopularityMember, fit_popularity
 from penchant.trainers.score import keep_member
 
 __all__ = ["encode_items", "fit_and_keep", "fit_baseline", "learned_from", "load_member"]
@@ -44,7 +44,9 @@ def fit_baseline(recipe: Recipe, past: Past) -> Member:
         case BoostedRecipe():
             return fit_boosted(recipe, past)
         case ZeroShotRecipe():
-            from penchant.trainers.zero_shot import fit_zero_shot  # brings torch and transformers
+            from penchant.trainers.text.zero_shot import (
+                fit_zero_shot,  # brings torch and transformers
+            )
 
             return fit_zero_shot(recipe, past)
     raise TypeError(f"{recipe.kind} members are trained by a worker group, not in one task")
@@ -63,14 +65,16 @@ def load_member(directory: Path) -> Member:
         case BoostedRecipe():
             return BoostedMember.load(directory)
         case ZeroShotRecipe():
-            from penchant.trainers.zero_shot import ZeroShotMember
+            from penchant.trainers.text.zero_shot import ZeroShotMember
 
             return ZeroShotMember.load(directory)
         case TextRecipe():
-            from penchant.trainers.text_model import TextMember
+            from penchant.trainers.text.model import TextMember
 
             return TextMember.load(directory)
-    from penchant.trainers.sequence import SequenceMember  # torch is needed for these kinds alone
+    from penchant.trainers.sequence.model import (
+        SequenceMember,  # torch is needed for these kinds alone
+    )
 
     return SequenceMember.load(directory)
 

@@ -15,11 +15,11 @@ import torch
 from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.recipes import SequenceRecipe, TextRecipe
 from penchant.trainers.member import read_card, read_tensors
-from penchant.trainers.network import SequenceNetwork
-from penchant.trainers.sequence import TEXT_FOLDER
+from penchant.trainers.sequence.model import TEXT_FOLDER
+from penchant.trainers.sequence.network import SequenceNetwork
 
 if TYPE_CHECKING:
-    from penchant.trainers.text_network import TextNetwork
+    from penchant.trainers.text.network import TextNetwork
 
 __all__ = ["init_network", "origin", "started_text_network", "text_model"]
 
@@ -90,8 +90,8 @@ def started_text_network(recipe: TextRecipe, *, binary: bool) -> TextNetwork:
         ConfigError: the base cannot be used, or the source is no member that this recipe may begin
             with.
     """
-    from penchant.trainers.text_model import HEAD_FILE  # brings transformers
-    from penchant.trainers.text_network import build_network
+    from penchant.trainers.text.model import HEAD_FILE  # brings transformers
+    from penchant.trainers.text.network import build_network
 
     if recipe.init_from is None:
         return build_network(recipe, binary=binary)

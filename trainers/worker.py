@@ -134,11 +134,11 @@ def _train(
 ) -> tuple[Member | None, list[dict[str, Any]]]:
     """The trained member (on the first worker at least), and the history of its epochs."""
     if isinstance(recipe, TextRecipe):
-        from penchant.trainers.text_training import train_text  # brings transformers
+        from penchant.trainers.text.training import train_text  # brings transformers
 
         dial = prepared.experiment.resources.memory
         return train_text(recipe, past, select, group, report, resume, dial, log)
-    from penchant.trainers.training import train_sequence
+    from penchant.trainers.sequence.training import train_sequence
 
     text = _text(prepared, recipe)
     return train_sequence(recipe, past, select, text, group, report, resume, log)

@@ -15,7 +15,7 @@ from drills.load import Beside, beside, failed, saturation
 from drills.served import Served
 from safetensors.numpy import load_file, save_file
 
-from penchant.ensembles.self_test import SELF_TEST_FILE
+from penchant.ensembles.artefacts.self_test import SELF_TEST_FILE
 from penchant.serve.load.plan import LoadPlan
 from penchant.serve.load.run import run_load
 

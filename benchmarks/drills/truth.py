@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from drills.served import Served
 
-from penchant.ensembles.artefact import load_ensemble
+from penchant.ensembles.artefacts.artefact import load_ensemble
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
-from penchant.serve.schema import MAX_CANDIDATES, MAX_EVENTS
-from penchant.serve.stored import StoredRequests
+from penchant.serve.routes.stored import StoredRequests
+from penchant.serve.wire.schema import MAX_CANDIDATES, MAX_EVENTS
 
 
 def offline_is_online(service: Served, run: Path, number: int) -> dict[str, Any]:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from penchant.ensembles.artefact import load_ensemble, save_ensemble
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import load_ensemble, save_ensemble
+from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.config import Data, Experiment, Requests, Time
 from penchant.platform.language_models import load_tokenizer
 from penchant.platform.prepared import Prepared, prepare
@@ -22,13 +22,13 @@ from penchant.platform.recipes import SequenceRecipe, Size, TextRecipe
 from penchant.platform.store import RunDirectory
 from penchant.platform.text_recipes import HistoryText
 from penchant.platform.timeline import Window
-from penchant.serve.stored import StoredRequests
+from penchant.serve.routes.stored import StoredRequests
 from penchant.trainers.fit import learned_from
-from penchant.trainers.network import SequenceNetwork
-from penchant.trainers.sequence import SequenceMember
-from penchant.trainers.text_model import TextMember, item_tower
-from penchant.trainers.text_network import build_network
-from penchant.trainers.text_words import read_words
+from penchant.trainers.sequence.model import SequenceMember
+from penchant.trainers.sequence.network import SequenceNetwork
+from penchant.trainers.text.model import TextMember, item_tower
+from penchant.trainers.text.network import build_network
+from penchant.trainers.text.words import read_words
 
 LAYERS = 3
 #: Events that the members see; the token budget cuts the longer ones.

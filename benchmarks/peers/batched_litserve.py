@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scoring import Scorer
 
-from penchant.serve.history import Question
-from penchant.serve.schema import ScoreBody
+from penchant.serve.answering.history import Question
+from penchant.serve.wire.schema import ScoreBody
 
 Asked = tuple[Question, list[str]]
 Scored = tuple[NDArray[np.float32], list[str]]

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from scoring import Scorer
 
-from penchant.serve.schema import ScoreBody
+from penchant.serve.wire.schema import ScoreBody
 
 
 def make_app(directory: Path) -> FastAPI:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from penchant.ensembles.artefact import load_ensemble
+from penchant.ensembles.artefacts.artefact import load_ensemble
 from penchant.platform.events import Catalog, read_log_card
-from penchant.serve.history import Question, Reader, merge
-from penchant.serve.schema import ScoreBody
+from penchant.serve.answering.history import Question, Reader, merge
+from penchant.serve.wire.schema import ScoreBody
 
 THREADS = 2  # that torch computes on
 

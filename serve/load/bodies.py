@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.platform.errors import ConfigError, DataError
-from penchant.serve.schema import MAX_CANDIDATES, MAX_EVENTS
-from penchant.serve.stored import StoredRequests
+from penchant.serve.routes.stored import StoredRequests
+from penchant.serve.wire.schema import MAX_CANDIDATES, MAX_EVENTS
 
 __all__ = ["recorded_bodies"]
 

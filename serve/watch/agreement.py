@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from penchant.serve.observe import Seen
+from penchant.serve.routes.observe import Seen
 
 __all__ = ["disagreement", "is_binary", "member_scores"]
 

@@ -14,9 +14,9 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, StringConstraints
 
 from penchant.platform.errors import DataError
-from penchant.serve.fields import STRICT, Bounded, ItemId, Moment, OneProblem
-from penchant.serve.schema import RefusedError
-from penchant.serve.strict_json import StrictRoute
+from penchant.serve.wire.fields import STRICT, Bounded, ItemId, Moment, OneProblem
+from penchant.serve.wire.schema import RefusedError
+from penchant.serve.wire.strict_json import StrictRoute
 
 __all__ = [
     "FEEDBACK",

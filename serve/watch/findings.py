@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from penchant.ensembles.figures import interval
+from penchant.ensembles.page.figures import interval
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 from penchant.serve.watch.drift import LEVELS, Level, Psi, unbroken_since

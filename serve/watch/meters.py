@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penchant.serve.observe import Seen
+from penchant.serve.routes.observe import Seen
 from penchant.serve.watch import instruments
 from penchant.serve.watch.agreement import disagreement, is_binary, member_scores
 from penchant.serve.watch.instruments import Record, ray_record

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from penchant.serve.observe import Observer, Seen
+from penchant.serve.routes.observe import Observer, Seen
 
 __all__ = ["Observers"]
 

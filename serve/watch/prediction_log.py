@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from penchant.serve.observe import Seen
+from penchant.serve.routes.observe import Seen
 from penchant.serve.watch.prediction_files import PredictionFiles
 from penchant.serve.watch.prediction_rows import Entry, as_table, entry
 from penchant.serve.watch.user_hash import hash_user, user_key

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from penchant.serve.observe import Seen
-from penchant.serve.schema import Answer
+from penchant.serve.routes.observe import Seen
 from penchant.serve.watch.agreement import disagreement, is_binary, member_scores
+from penchant.serve.wire.schema import Answer
 
 __all__ = ["SCHEMA", "Entry", "as_table", "entry"]
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from penchant.ensembles.reliability import calibration_error
+from penchant.ensembles.promises.reliability import calibration_error
 from penchant.platform.auc import auc_interval
 from penchant.platform.intervals import Interval, Resampler, summary
 

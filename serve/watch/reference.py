@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.ensembles.combination import combine
+from penchant.ensembles.artefacts.saved import parse_combination
+from penchant.ensembles.combinations.combination import combine
 from penchant.ensembles.facts import request_facts
-from penchant.ensembles.saved import parse_combination
 from penchant.platform.events import EventLog
 from penchant.platform.requests import read_requests
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
-from penchant.serve.card import version_of
+from penchant.serve.answering.card import version_of
 
 __all__ = ["Reference", "test_references"]
 

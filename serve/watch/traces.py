@@ -11,7 +11,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from penchant.serve.observe import Seen
+from penchant.serve.routes.observe import Seen
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider

@@ -12,9 +12,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from penchant.serve.console_page import ConsoleExample, console_router
-from penchant.serve.explain import Explanation
-from penchant.serve.schema import Answer, EnsembleCard
+from penchant.serve.routes.console_page import ConsoleExample, console_router
+from penchant.serve.routes.explain import Explanation
+from penchant.serve.wire.schema import Answer, EnsembleCard
 
 __all__ = ["DAY_MS", "HOSTILE", "KEY", "NOW_MS", "Stub"]
 

@@ -21,8 +21,8 @@ from penchant.platform.item_vectors import item_vectors
 from penchant.platform.recipes import SequenceRecipe, TextRecipe
 from penchant.trainers.course import Epoch, Group
 from penchant.trainers.init_from import text_model
-from penchant.trainers.text_training import train_text
-from penchant.trainers.training import train_sequence
+from penchant.trainers.sequence.training import train_sequence
+from penchant.trainers.text.training import train_text
 
 
 class _CutError(Exception):

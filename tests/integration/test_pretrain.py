@@ -32,13 +32,13 @@ from penchant.platform.progress import Progress
 from penchant.platform.text import HistoryWriter, tokenizer_pieces
 from penchant.platform.text_recipes import HistoryText, TextRecipe
 from penchant.trainers.course import Group
-from penchant.trainers.pretrain import pretrain
-from penchant.trainers.pretrain_corpus import Corpus, make_corpus
-from penchant.trainers.pretrain_plan import Asker, PretrainSettings, drawn
-from penchant.trainers.pretrain_training import Stand, pretrain_model
-from penchant.trainers.pretrain_worker import keep_model
-from penchant.trainers.text_batches import frame_of
-from penchant.trainers.zero import Sharding
+from penchant.trainers.pretrain.corpus import Corpus, make_corpus
+from penchant.trainers.pretrain.plan import Asker, PretrainSettings, drawn
+from penchant.trainers.pretrain.run import pretrain
+from penchant.trainers.pretrain.training import Stand, pretrain_model
+from penchant.trainers.pretrain.worker import keep_model
+from penchant.trainers.text.batches import frame_of
+from penchant.trainers.zero.stages import Sharding
 
 pytestmark = pytest.mark.slow
 

@@ -18,9 +18,9 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
-from penchant.ensembles.artefact import load_ensemble, save_ensemble
-from penchant.ensembles.linear import Linear
-from penchant.ensembles.newest import refit_ensemble
+from penchant.ensembles.artefacts.artefact import load_ensemble, save_ensemble
+from penchant.ensembles.artefacts.newest import refit_ensemble
+from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.ensemble_settings import COMBINER_NAMES
 from penchant.platform.prepared import Prepared, open_prepared
 from penchant.platform.progress import Progress

@@ -17,21 +17,21 @@ import psutil
 import pytest
 import torch
 
-from penchant.ensembles.artefact import load_ensemble, save_ensemble
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import load_ensemble, save_ensemble
+from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.config import load_experiment
 from penchant.platform.prepared import prepare
 from penchant.platform.recipes import ItemItemRecipe, PersonalRecipe, SequenceRecipe, Size
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block, Window
+from penchant.serve.routes.stored import StoredRequests
 from penchant.serve.run import free_port
-from penchant.serve.stored import StoredRequests
+from penchant.trainers.counting.item_item import ItemItemMember
 from penchant.trainers.fit import fit_baseline
-from penchant.trainers.item_item import ItemItemMember
 from penchant.trainers.member import Member, Past
-from penchant.trainers.network import SequenceNetwork
 from penchant.trainers.score import keep_member
-from penchant.trainers.sequence import SequenceMember
+from penchant.trainers.sequence.model import SequenceMember
+from penchant.trainers.sequence.network import SequenceNetwork
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 

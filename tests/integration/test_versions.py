@@ -20,17 +20,17 @@ import httpx
 import psutil
 import pytest
 
-from penchant.ensembles.artefact import save_ensemble
-from penchant.ensembles.linear import Linear
-from penchant.ensembles.self_test import SELF_TEST_FILE, SelfTest
+from penchant.ensembles.artefacts.artefact import save_ensemble
+from penchant.ensembles.artefacts.self_test import SELF_TEST_FILE, SelfTest
+from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.config import load_experiment
 from penchant.platform.events import EventLog
 from penchant.platform.prepared import prepare
 from penchant.platform.recipes import ItemItemRecipe, PersonalRecipe
 from penchant.platform.store import RunDirectory
-from penchant.serve.card import version_of
+from penchant.serve.answering.card import version_of
 from penchant.serve.run import free_port
-from penchant.serve.service import Service
+from penchant.serve.versions.service import Service
 from penchant.trainers.fit import fit_baseline
 from penchant.trainers.member import Past
 from penchant.trainers.score import keep_member

@@ -69,7 +69,7 @@ def loss_of(network: Any, words: Tensor, answers: Tensor) -> Tensor:
 
 def work(rank: int, workers: int, run: dict[str, Any]) -> dict[str, Any]:
     """One run: fresh or resumed training over some steps, each worker with its share."""
-    from penchant.trainers.zero import (
+    from penchant.trainers.zero.stages import (
         Sharding,
         full_weights,
         gathered,
@@ -77,7 +77,7 @@ def work(rank: int, workers: int, run: dict[str, Any]) -> dict[str, Any]:
         save_sharded,
         start_sharded,
     )
-    from penchant.trainers.zero_state import held_bytes
+    from penchant.trainers.zero.state import held_bytes
 
     torch.manual_seed(0)
     network = Net()

@@ -19,8 +19,8 @@ from safetensors.numpy import save_file
 
 from penchant.platform.recipes import TextRecipe
 from penchant.trainers.course import Epoch, Group
-from penchant.trainers.text_training import train_text
-from penchant.trainers.zero import Sharding
+from penchant.trainers.text.training import train_text
+from penchant.trainers.zero.stages import Sharding
 
 
 def main(task_path: str, rank: int, workers: int) -> None:

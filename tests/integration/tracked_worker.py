@@ -23,10 +23,10 @@ from penchant.platform.store import RunDirectory
 from penchant.platform.trackers import start_trackers
 from penchant.platform.tracking import Trackers, track
 from penchant.trainers.course import Epoch, Group
+from penchant.trainers.sequence.training import train_sequence
 from penchant.trainers.step_log import StepLog
-from penchant.trainers.text_training import train_text
-from penchant.trainers.training import train_sequence
-from penchant.trainers.zero import Sharding
+from penchant.trainers.text.training import train_text
+from penchant.trainers.zero.stages import Sharding
 
 
 def main(task_path: str, rank: int, workers: int) -> None:

@@ -10,10 +10,10 @@ import torch
 
 from penchant.platform import config
 from penchant.platform.requests import Requests, all_requests, latest_requests
-from penchant.trainers.item_facts import item_facts
+from penchant.trainers.boosted.item_facts import item_facts
 from penchant.trainers.member import Past
-from penchant.trainers.network import SequenceNetwork, basket_loss
-from penchant.trainers.plan import TrainingPlan
+from penchant.trainers.sequence.network import SequenceNetwork, basket_loss
+from penchant.trainers.sequence.plan import TrainingPlan
 
 HOUR_MS = 3_600_000
 FUTURES = ("removed", "changed", "longer")

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penchant.ensembles.average import MeanCombiner
-from penchant.ensembles.greedy import GreedyCombiner
+from penchant.ensembles.combiners.average import MeanCombiner
+from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import Block

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from penchant.trainers.network import SequenceNetwork, basket_loss
-from penchant.trainers.plan import TrainingPlan
+from penchant.trainers.sequence.network import SequenceNetwork, basket_loss
+from penchant.trainers.sequence.plan import TrainingPlan
 
 
 def plan_of(world, recipes, **settings):

@@ -10,10 +10,10 @@ import torch
 
 from penchant.platform import config
 from penchant.platform.requests import all_requests, latest_requests
-from penchant.trainers import plan as plan_module
 from penchant.trainers.member import Past
-from penchant.trainers.plan import TrainingPlan
 from penchant.trainers.score import masked_scores
+from penchant.trainers.sequence import plan as plan_module
+from penchant.trainers.sequence.plan import TrainingPlan
 
 SPECS = {
     "large baskets": config.Requests(unit="group", min_items=3),

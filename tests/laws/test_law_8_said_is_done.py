@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from penchant.platform import config, recipes, timeline
 from penchant.platform.recipes import Size
 from penchant.platform.timeline import Window
-from penchant.trainers.plan import TrainingPlan
+from penchant.trainers.sequence.plan import TrainingPlan
 
 ROOT = Path(__file__).resolve().parents[2]
 FLOORS = ("platform", "trainers", "ensembles", "serve", "cli")
@@ -128,7 +128,7 @@ def models(module) -> Iterator[type[BaseModel]]:
 def test_every_key_of_an_experiment_is_read_by_shipped_code():
     """As an attribute, outside of the checks that only refuse wrong values."""
     read: set[str] = set()
-    for path in (path for floor in FLOORS for path in (ROOT / floor).glob("*.py")):
+    for path in (path for floor in FLOORS for path in (ROOT / floor).rglob("*.py")):
         tree = ast.parse(path.read_text())
         checks = {
             id(inner)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner, Result
 
 from penchant.cli.keys import app
 from penchant.platform.errors import ConfigError
-from penchant.serve.keys import KeyRing
+from penchant.serve.gate.keys import KeyRing
 
 
 def run(*words: str | Path) -> Result:

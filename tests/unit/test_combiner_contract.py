@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from penchant.ensembles.average import MeanCombiner, MedianCombiner
-from penchant.ensembles.cascade_fit import CascadeCombiner
-from penchant.ensembles.combination import combine
-from penchant.ensembles.combiner import quality
-from penchant.ensembles.fusion import RankMeanCombiner, ReciprocalRankCombiner
-from penchant.ensembles.gate import GateCombiner
-from penchant.ensembles.greedy import GreedyCombiner
-from penchant.ensembles.layers import LayersCombiner
+from penchant.ensembles.combinations.combination import combine
+from penchant.ensembles.combiners.average import MeanCombiner, MedianCombiner
+from penchant.ensembles.combiners.cascade_fit import CascadeCombiner
+from penchant.ensembles.combiners.combiner import quality
+from penchant.ensembles.combiners.fusion import RankMeanCombiner, ReciprocalRankCombiner
+from penchant.ensembles.combiners.gate import GateCombiner
+from penchant.ensembles.combiners.greedy import GreedyCombiner
+from penchant.ensembles.combiners.layers import LayersCombiner
+from penchant.ensembles.combiners.stack import StackCombiner
+from penchant.ensembles.combiners.weights import WeightsCombiner
 from penchant.ensembles.predictions import Predictions
-from penchant.ensembles.stack import StackCombiner
-from penchant.ensembles.weights import WeightsCombiner
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
 

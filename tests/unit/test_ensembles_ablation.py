@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from penchant.ensembles import ablation
-from penchant.ensembles.ablation import ablate
-from penchant.ensembles.average import MeanCombiner
-from penchant.ensembles.combination import combine
-from penchant.ensembles.judge import Judge
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.combinations.combination import combine
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.average import MeanCombiner
+from penchant.ensembles.comparing import ablation
+from penchant.ensembles.comparing.ablation import ablate
+from penchant.ensembles.comparing.judge import Judge
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import Block

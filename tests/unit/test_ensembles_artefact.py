@@ -7,16 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from penchant.ensembles.artefact import (
+from penchant.ensembles.artefacts.artefact import (
     ENSEMBLE_VERSION,
     load_ensemble,
     read_ensemble_card,
     save_ensemble,
 )
-from penchant.ensembles.combination import combine
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.self_test import SelfTest
+from penchant.ensembles.combinations.combination import combine
+from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.normalize import normalize
-from penchant.ensembles.self_test import SelfTest
 from penchant.platform.errors import DataError
 from penchant.platform.schema import ITEM, TEXT
 from penchant.platform.shards import write_arrow
@@ -118,7 +118,7 @@ def test_a_half_saved_ensemble_is_none(kept, monkeypatch):
     def die(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("penchant.ensembles.artefact.write_json", die)
+    monkeypatch.setattr("penchant.ensembles.artefacts.artefact.write_json", die)
     test = SelfTest.draw(here.log, here.asked())
     with pytest.raises(KeyboardInterrupt):
         save_ensemble(run, "greedy", linear({"boosted": 1.0}), here.spec, {}, test=test)

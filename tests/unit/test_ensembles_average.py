@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from penchant.ensembles.average import MeanCombiner, Median, MedianCombiner, best_members
+from penchant.ensembles.combiners.average import MeanCombiner, Median, MedianCombiner, best_members
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block

@@ -12,7 +12,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
-from penchant.ensembles.calibrate import (
+from penchant.ensembles.predictions import Predictions
+from penchant.ensembles.promises.calibrate import (
     Identity,
     Isotonic,
     Platt,
@@ -22,7 +23,6 @@ from penchant.ensembles.calibrate import (
     fit_calibrator,
     parse_calibrator,
 )
-from penchant.ensembles.predictions import Predictions
 from penchant.platform.errors import DataError
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from penchant.ensembles.cascade import Cascade, Stage, certainty
-from penchant.ensembles.cascade_fit import CascadeCombiner
-from penchant.ensembles.combiner import quality
-from penchant.ensembles.greedy import GreedyCombiner
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.combinations.cascade import Cascade, Stage, certainty
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.cascade_fit import CascadeCombiner
+from penchant.ensembles.combiners.combiner import quality
+from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.errors import ConfigError
 from penchant.platform.requests import Requests

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from penchant.ensembles import charts, figures, tables
+from penchant.ensembles.page import charts, figures, tables
 from penchant.platform.intervals import Interval
 
 BLOCKS = {

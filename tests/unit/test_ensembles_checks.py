@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from penchant.ensembles.checks import check_blocks, check_cutoffs, check_predictions
+from penchant.ensembles.comparing.checks import check_blocks, check_cutoffs, check_predictions
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.errors import DataError
 from penchant.platform.requests import Requests

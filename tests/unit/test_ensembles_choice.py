@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from penchant.ensembles.choice import Cost, Option, choose, pareto
+from penchant.ensembles.comparing.choice import Cost, Option, choose, pareto
 from penchant.platform.errors import ConfigError
 from penchant.platform.intervals import Interval
 

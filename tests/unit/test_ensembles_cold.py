@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from penchant.ensembles.average import Median
-from penchant.ensembles.cascade import Cascade, Stage
-from penchant.ensembles.cold import combine_cold, merges_cold
-from penchant.ensembles.combination import combine
-from penchant.ensembles.fusion import RankMean, ReciprocalRank
-from penchant.ensembles.gated import Gated, Split
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.cold import combine_cold, merges_cold
+from penchant.ensembles.combinations.cascade import Cascade, Stage
+from penchant.ensembles.combinations.combination import combine
+from penchant.ensembles.combinations.gated import Gated, Split
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combinations.stacked import Stacked
+from penchant.ensembles.combiners.average import Median
+from penchant.ensembles.combiners.fusion import RankMean, ReciprocalRank
 from penchant.ensembles.normalize import normalize, normalize_beside
-from penchant.ensembles.stacked import Stacked
 
 INF = np.float32(np.inf)
 HOWS = ("zscore", "softmax", "rank")

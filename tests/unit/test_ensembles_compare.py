@@ -9,11 +9,11 @@ import jsonschema
 import numpy as np
 import pytest
 
-from penchant.ensembles.artefact import load_ensemble
-from penchant.ensembles.choice import choose
-from penchant.ensembles.combiners import make_combiners
-from penchant.ensembles.compare import Candidate, Comparison, compare, judge_block
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import load_ensemble
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.combiners import make_combiners
+from penchant.ensembles.comparing.choice import choose
+from penchant.ensembles.comparing.compare import Candidate, Comparison, compare, judge_block
 from penchant.ensembles.summary import build_report, save_artefacts
 from penchant.platform.config import Ensemble, Experiment
 from penchant.platform.errors import DataError

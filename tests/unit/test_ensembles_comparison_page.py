@@ -9,9 +9,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from penchant.ensembles import comparison_charts, comparison_tables, figures, tables
-from penchant.ensembles.markdown import markdown
-from penchant.ensembles.report import write_report
+from penchant.ensembles.page import comparison_charts, comparison_tables, figures, tables
+from penchant.ensembles.page.markdown import markdown
+from penchant.ensembles.page.report import write_report
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from penchant.ensembles.conformal import (
+from penchant.ensembles.predictions import Predictions
+from penchant.ensembles.promises.conformal import (
     LikelySet,
     TopSet,
     fit_likely_set,
@@ -15,7 +16,6 @@ from penchant.ensembles.conformal import (
     measure_coverage,
     parse_conformal_set,
 )
-from penchant.ensembles.predictions import Predictions
 from penchant.platform.errors import DataError
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import DAY_MS, Block

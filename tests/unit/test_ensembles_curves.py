@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from penchant.ensembles.curve_plots import PALETTE
-from penchant.ensembles.curves import read_curves, training_curves
-from penchant.ensembles.report import write_report
+from penchant.ensembles.page.curve_plots import PALETTE
+from penchant.ensembles.page.curves import read_curves, training_curves
+from penchant.ensembles.page.report import write_report
 from penchant.platform.store import RunDirectory
 from penchant.platform.tracking import STEPS_FILE
 

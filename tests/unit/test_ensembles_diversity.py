@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from penchant.ensembles.diversity import list_overlap, rank_correlation
+from penchant.ensembles.comparing.diversity import list_overlap, rank_correlation
 
 
 def test_the_overlap_is_the_share_of_common_items():

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from penchant.cli.main import app
-from penchant.ensembles.artefact import ENSEMBLE_VERSION
+from penchant.ensembles.artefacts.artefact import ENSEMBLE_VERSION
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "ensembles.md").read_text()
@@ -101,7 +101,7 @@ def test_every_block_of_the_page_runs(place):
 
 
 def test_the_page_names_every_column_of_a_table():
-    from penchant.ensembles.score_table import COLUMNS
+    from penchant.ensembles.comparing.score_table import COLUMNS
 
     foreign = PAGE.partition("## Models that are not ours")[2]
     assert set(re.findall(r"^\| `([a-z]+)` \|", foreign, re.MULTILINE)) == set(COLUMNS)

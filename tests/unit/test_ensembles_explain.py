@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from penchant.ensembles.explain import NEAR_DUPLICATE, explain
+from penchant.ensembles.page.explain import NEAR_DUPLICATE, explain
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
 

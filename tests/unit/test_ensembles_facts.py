@@ -9,7 +9,7 @@ from penchant.ensembles.facts import FACTS, request_facts
 from penchant.platform.config import Requests as Spec
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import DAY_MS
-from penchant.serve.history import Question, merge
+from penchant.serve.answering.history import Question, merge
 
 HOUR_MS = DAY_MS // 24
 SUNDAY_MS = 1_483_228_800_000  # 2017-01-01

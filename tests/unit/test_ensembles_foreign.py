@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from penchant.ensembles.foreign import compare_scores, read_scores
+from penchant.ensembles.comparing.foreign import compare_scores, read_scores
 from penchant.platform.errors import ConfigError, DataError
 
 

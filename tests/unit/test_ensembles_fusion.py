@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from penchant.ensembles.fusion import (
+from penchant.ensembles.combiners.fusion import (
     RankMean,
     RankMeanCombiner,
     ReciprocalRank,

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from penchant.ensembles.combiner import quality
+from penchant.ensembles.combinations.gated import Gated, Split, segment_of
+from penchant.ensembles.combiners.combiner import quality
+from penchant.ensembles.combiners.gate import GateCombiner
+from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.facts import FACTS
-from penchant.ensembles.gate import GateCombiner
-from penchant.ensembles.gated import Gated, Split, segment_of
-from penchant.ensembles.greedy import GreedyCombiner
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block

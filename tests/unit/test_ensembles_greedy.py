@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from penchant.ensembles.combiner import quality
-from penchant.ensembles.greedy import GreedyCombiner
+from penchant.ensembles.combiners.combiner import quality
+from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
@@ -144,7 +144,7 @@ def test_it_ends_after_some_rounds_without_a_gain(monkeypatch):
         calls.append(metric)
         return 0.0
 
-    monkeypatch.setattr("penchant.ensembles.greedy.quality", counted)
+    monkeypatch.setattr("penchant.ensembles.combiners.greedy.quality", counted)
     assert GreedyCombiner(patience=5).fit(predictions, "auc").shares == {"m0": 1.0}
     assert len(calls) == 2 * 6  # the first round, and five without a gain
     calls.clear()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from penchant.ensembles.judge import Judge
+from penchant.ensembles.comparing.judge import Judge
 from penchant.platform.metrics import ranking_metrics, target_ranks
 from penchant.platform.requests import all_requests
 from penchant.trainers.score import seen_items

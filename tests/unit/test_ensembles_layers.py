@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from penchant.ensembles.average import MeanCombiner
-from penchant.ensembles.greedy import GreedyCombiner
-from penchant.ensembles.layers import LayersCombiner, multiplied_out
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.average import MeanCombiner
+from penchant.ensembles.combiners.greedy import GreedyCombiner
+from penchant.ensembles.combiners.layers import LayersCombiner, multiplied_out
+from penchant.ensembles.combiners.weights import WeightsCombiner
 from penchant.ensembles.predictions import Predictions
-from penchant.ensembles.weights import WeightsCombiner
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from penchant.ensembles.artefact import ENSEMBLE_VERSION
-from penchant.ensembles.pack import pack_ensemble, unpack_ensemble
+from penchant.ensembles.artefacts.artefact import ENSEMBLE_VERSION
+from penchant.ensembles.artefacts.pack import pack_ensemble, unpack_ensemble
 from penchant.platform.errors import ConfigError, DataError
 
 FILES = {"members/a/member.json": b"{}", "members/a/model.safetensors": b"\0" * 5000}
@@ -194,13 +194,13 @@ def test_no_archive_at_all_is_refused(tmp_path):
 def test_more_bytes_than_the_bound_are_refused_before_they_are_written(
     archive, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("penchant.ensembles.pack._MAX_BYTES", 1 << 20)
-    monkeypatch.setattr("penchant.ensembles.pack._MAX_READ", 1 << 20)
+    monkeypatch.setattr("penchant.ensembles.artefacts.pack._MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("penchant.ensembles.artefacts.pack._MAX_READ", 1 << 20)
     refused(rewritten(archive, entry("ensemble/zeros", bytes(8 << 20))), tmp_path, "holds over")
 
 
 def test_zeros_behind_the_end_count_too(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr("penchant.ensembles.pack._MAX_BYTES", 1 << 20)
+    monkeypatch.setattr("penchant.ensembles.artefacts.pack._MAX_BYTES", 1 << 20)
     plain = gzip.decompress(archive.read_bytes())
     archive.write_bytes(gzip.compress(plain + bytes(8 << 20)))
     refused(archive, tmp_path, "holds over")
@@ -214,7 +214,7 @@ def test_a_header_that_claims_gigabytes_is_not_read_into_memory(archive, tmp_pat
 
 
 def test_too_many_files_are_refused(archive, tmp_path, monkeypatch):
-    monkeypatch.setattr("penchant.ensembles.pack._MAX_FILES", 2)
+    monkeypatch.setattr("penchant.ensembles.artefacts.pack._MAX_FILES", 2)
     refused(archive, tmp_path, "is file 3: expected distinct names, 2 at most")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from penchant.ensembles.greedy import GreedyCombiner
+from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.metrics import quick_metric
 from penchant.platform.requests import all_requests

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from penchant.ensembles.ranking_search import RankingSearch
+from penchant.ensembles.combiners.ranking_search import RankingSearch
 from penchant.platform.metrics import ranking_metrics, target_ranks
 from penchant.platform.requests import Requests
 
@@ -47,7 +47,7 @@ def world(seed: int, targets: int, *, levels: int = 0, size: int = 70, width: in
 @pytest.mark.parametrize("targets", [1, 9])
 def test_every_addition_is_worth_what_the_metric_says(targets, levels, kind, monkeypatch):
     """Over fourteen additions, in blocks of three requests, with candidates left out."""
-    monkeypatch.setattr("penchant.ensembles.ranking_search._CELLS", 128)
+    monkeypatch.setattr("penchant.ensembles.combiners.ranking_search._CELLS", 128)
     for seed, k in ((0, 1), (1, 4)):
         scores, requests = world(seed, targets, levels=levels)
         search = RankingSearch(scores, requests, f"{kind}@{k}")

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
-from penchant.ensembles.reliability import brier, calibration_error, reliability, wilson
+from penchant.ensembles.promises.reliability import brier, calibration_error, reliability, wilson
 from penchant.platform.errors import DataError
 
 

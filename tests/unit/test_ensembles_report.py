@@ -16,7 +16,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from penchant.ensembles.report import write_report
+from penchant.ensembles.page.report import write_report
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
 CONTRACT = jsonschema.Draft202012Validator(SCHEMA)

@@ -12,7 +12,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from penchant.ensembles.report import write_report
+from penchant.ensembles.page.report import write_report
 from penchant.platform.describe import describe
 from penchant.platform.events import Catalog, EventLog
 

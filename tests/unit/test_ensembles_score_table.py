@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from penchant.ensembles.foreign import read_scores
+from penchant.ensembles.comparing.foreign import read_scores
 from penchant.platform.errors import ConfigError, DataError
 
 MAY, JUNE = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 6, 1, tzinfo=UTC)

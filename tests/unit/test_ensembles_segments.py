@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from penchant.ensembles.judge import Judge
-from penchant.ensembles.segments import judge_segments, segments_of
+from penchant.ensembles.comparing.judge import Judge
+from penchant.ensembles.comparing.segments import judge_segments, segments_of
 from penchant.platform import config
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import DAY_MS

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from penchant.ensembles.combiner import quality
-from penchant.ensembles.greedy import GreedyCombiner
+from penchant.ensembles.combinations.stacked import DEPTH, Stacked, candidates, placed
+from penchant.ensembles.combiners.combiner import quality
+from penchant.ensembles.combiners.greedy import GreedyCombiner
+from penchant.ensembles.combiners.stack import StackCombiner
 from penchant.ensembles.predictions import Predictions
-from penchant.ensembles.stack import StackCombiner
-from penchant.ensembles.stacked import DEPTH, Stacked, candidates, placed
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
 

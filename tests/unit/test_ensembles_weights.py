@@ -9,8 +9,8 @@ import pytest
 from scipy import optimize, special
 from sklearn.linear_model import LogisticRegression
 
+from penchant.ensembles.combiners.weights import ListwiseLoss, LogisticLoss, WeightsCombiner
 from penchant.ensembles.predictions import Predictions
-from penchant.ensembles.weights import ListwiseLoss, LogisticLoss, WeightsCombiner
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
 
@@ -160,7 +160,7 @@ def test_constant_members_leave_nothing_to_learn_and_the_first_by_name_is_taken(
 def test_more_than_fits_is_thinned_evenly_and_gives_nearly_the_same(monkeypatch):
     predictions = drawn([2.0, 1.0, 0.0, 1.0], size=4000, width=12)
     whole = WeightsCombiner().fit(predictions, "ndcg@10").weights
-    monkeypatch.setattr("penchant.ensembles.weights._VALUES", 4 * 12 * 1500)
+    monkeypatch.setattr("penchant.ensembles.combiners.weights._VALUES", 4 * 12 * 1500)
     thinned = WeightsCombiner().fit(predictions, "ndcg@10").weights
     assert thinned != whole
     for name in ("m0", "m1", "m3"):

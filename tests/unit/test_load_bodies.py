@@ -23,8 +23,8 @@ from penchant.platform.requests import Requests as Asked
 from penchant.platform.store import RunDirectory
 from penchant.serve.load.bodies import recorded_bodies
 from penchant.serve.load.key import api_key
-from penchant.serve.schema import RecommendBody, ScoreBody
-from penchant.serve.stored import StoredRequests
+from penchant.serve.routes.stored import StoredRequests
+from penchant.serve.wire.schema import RecommendBody, ScoreBody
 
 from .test_load_run import served
 

@@ -26,7 +26,7 @@ def test_every_file_is_the_one_in_the_checkout(tmp_path: Path) -> None:
         assert content == (ROOT / name.removeprefix("penchant/")).read_bytes(), name
     python = {f"penchant/{p.relative_to(ROOT)}" for f in FLOORS for p in (ROOT / f).rglob("*.py")}
     assert python <= set(code)
-    assert "penchant/ensembles/report.html.j2" in code
+    assert "penchant/ensembles/page/report.html.j2" in code
     assert {"METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE"} == {
         name.removeprefix("penchant-0.1.0.dist-info/") for name in packed.keys() - code.keys()
     }

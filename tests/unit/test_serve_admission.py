@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from penchant.serve.admission import Admission, Rate
+from penchant.serve.gate.admission import Admission, Rate
 
 
 class Clock:

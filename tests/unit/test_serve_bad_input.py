@@ -23,18 +23,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from penchant.ensembles.artefact import Ensemble
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import Ensemble
+from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.config import Requests
 from penchant.platform.events import Catalog
-from penchant.serve.desk import Desk
-from penchant.serve.gate import Gate, Guard
-from penchant.serve.history import Question, Reader
-from penchant.serve.ingress import make_app
-from penchant.serve.keys import KeyRing
-from penchant.serve.panel import Panel
-from penchant.serve.schema import MAX_CANDIDATES, MAX_EVENTS, EnsembleCard, MemberCard
-from penchant.serve.traffic import LiveDesks, Split
+from penchant.serve.answering.desk import Desk
+from penchant.serve.answering.history import Question, Reader
+from penchant.serve.answering.panel import Panel
+from penchant.serve.gate.gate import Gate, Guard
+from penchant.serve.gate.keys import KeyRing
+from penchant.serve.routes.ingress import make_app
+from penchant.serve.versions.traffic import LiveDesks, Split
+from penchant.serve.wire.schema import MAX_CANDIDATES, MAX_EVENTS, EnsembleCard, MemberCard
 
 NOW_MS = 1_512_129_600_000  # 2017-12-01 12:00 UTC
 SECRET = "embarrassing-purchase"

@@ -8,14 +8,14 @@ import pytest
 from ray.serve.schema import ServeDeploySchema
 from ruamel.yaml import YAML
 
-from penchant.ensembles.artefact import save_ensemble
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import save_ensemble
+from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.errors import ConfigError
-from penchant.serve.app import FrontArgs, VersionArgs, build_front, build_version
-from penchant.serve.build import ray_service, serve_config
-from penchant.serve.keys import KeyRing
-from penchant.serve.places import Layout
-from penchant.serve.service import Service
+from penchant.serve.answering.places import Layout
+from penchant.serve.gate.keys import KeyRing
+from penchant.serve.versions.app import FrontArgs, VersionArgs, build_front, build_version
+from penchant.serve.versions.build import ray_service, serve_config
+from penchant.serve.versions.service import Service
 
 from .test_serve_law import RANKING, fitted_run
 

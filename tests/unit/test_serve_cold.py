@@ -16,26 +16,26 @@ import pytest
 from fastapi import FastAPI
 from numpy.typing import NDArray
 
-from penchant.ensembles.artefact import Ensemble, load_ensemble, save_ensemble
-from penchant.ensembles.combination import Combination
-from penchant.ensembles.fusion import RankMean
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import Ensemble, load_ensemble, save_ensemble
+from penchant.ensembles.combinations.combination import Combination
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.fusion import RankMean
 from penchant.ensembles.normalize import normalize_beside
 from penchant.platform.config import Requests
 from penchant.platform.events import Catalog
 from penchant.platform.recipes import PersonalRecipe, Recipe
 from penchant.platform.timeline import Block
-from penchant.serve.cold import refusal
-from penchant.serve.desk import Desk
-from penchant.serve.history import MAX_PAIRS, Question, Reader, trial_question
-from penchant.serve.ingress import make_app
-from penchant.serve.member_deployment import answer_all
-from penchant.serve.observe import Observer, Seen
-from penchant.serve.panel import AskMember, Panel
-from penchant.serve.schema import MAX_UNKNOWN, EnsembleCard
-from penchant.serve.stored import StoredRequests
-from penchant.serve.traffic import LiveDesks, Split
+from penchant.serve.answering.cold import refusal
+from penchant.serve.answering.desk import Desk
+from penchant.serve.answering.history import MAX_PAIRS, Question, Reader, trial_question
+from penchant.serve.answering.member_deployment import answer_all
+from penchant.serve.answering.panel import AskMember, Panel
+from penchant.serve.routes.ingress import make_app
+from penchant.serve.routes.observe import Observer, Seen
+from penchant.serve.routes.stored import StoredRequests
+from penchant.serve.versions.traffic import LiveDesks, Split
 from penchant.serve.watch.prediction_rows import as_table, entry
+from penchant.serve.wire.schema import MAX_UNKNOWN, EnsembleCard
 from penchant.trainers.member import Member, Past
 
 from .test_serve_law import RANKING, YES_NO, close, fitted_run, served

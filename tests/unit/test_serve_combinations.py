@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy import special
 
-from penchant.ensembles.artefact import load_ensemble, save_ensemble
-from penchant.ensembles.combination import combine
-from penchant.ensembles.combiners import make_combiners
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import load_ensemble, save_ensemble
+from penchant.ensembles.combinations.combination import combine
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.combiners import make_combiners
 from penchant.ensembles.predictions import read_predictions
 from penchant.platform.config import Ensemble
 from penchant.platform.timeline import Block
-from penchant.serve.stored import StoredRequests
+from penchant.serve.routes.stored import StoredRequests
 
 from .test_serve_law import RANKING, YES_NO, close, fitted_run, post, served
 

@@ -16,10 +16,10 @@ from fastapi import FastAPI
 from starlette.types import Message
 
 from penchant.platform.wheel import build_wheel
-from penchant.serve.console_page import ConsoleExample, console_router
+from penchant.serve.routes.console_page import ConsoleExample, console_router
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / "serve" / "console"
+FOLDER = ROOT / "serve" / "routes" / "console"
 NAMES = sorted(path.name for path in FOLDER.iterdir())
 SCRIPTS = [name for name in NAMES if name.endswith(".js")]
 EXAMPLE = ConsoleExample(
@@ -186,7 +186,7 @@ def test_files_stay_small(name: str) -> None:
 
 def test_the_files_travel_with_the_package(tmp_path: Path) -> None:
     packed = zipfile.ZipFile(build_wheel(tmp_path)).namelist()
-    assert {f"penchant/serve/console/{name}" for name in NAMES} <= set(packed)
+    assert {f"penchant/serve/routes/console/{name}" for name in NAMES} <= set(packed)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["package-data"]["*"]
     unpacked = [n for n in NAMES if not any(fnmatch(f"console/{n}", p) for p in patterns)]

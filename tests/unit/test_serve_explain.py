@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from penchant.ensembles.artefact import Ensemble
-from penchant.ensembles.average import Median
-from penchant.ensembles.combination import Combination
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import Ensemble
+from penchant.ensembles.combinations.combination import Combination
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.average import Median
 from penchant.platform.config import Requests
 from penchant.platform.events import Catalog
-from penchant.serve.desk import Desk
-from penchant.serve.explain import ExplainBody
-from penchant.serve.history import Question, Reader
-from penchant.serve.influence import shares, without_item
-from penchant.serve.ingress import make_app
-from penchant.serve.panel import AskMember, Panel
-from penchant.serve.schema import EnsembleCard
-from penchant.serve.traffic import LiveDesks, Split
+from penchant.serve.answering.desk import Desk
+from penchant.serve.answering.history import Question, Reader
+from penchant.serve.answering.influence import shares, without_item
+from penchant.serve.answering.panel import AskMember, Panel
+from penchant.serve.routes.explain import ExplainBody
+from penchant.serve.routes.ingress import make_app
+from penchant.serve.versions.traffic import LiveDesks, Split
+from penchant.serve.wire.schema import EnsembleCard
 
 NOW_MS = 1_512_129_600_000
 IDS = [f"i{at}" for at in range(100)]

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from penchant.serve.gate import ARRIVED, CALLER, REQUEST_ID, Gate, Guard
-from penchant.serve.keys import KeyRing
-from penchant.serve.rates import Rates
+from penchant.serve.gate.gate import ARRIVED, CALLER, REQUEST_ID, Gate, Guard
+from penchant.serve.gate.keys import KeyRing
+from penchant.serve.gate.rates import Rates
 
 SECRET = "embarrassing-purchase"
 LIMIT = 5_000

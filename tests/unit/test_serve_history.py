@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from penchant.platform.config import Requests
 from penchant.platform.events import Catalog
-from penchant.serve.history import MAX_PAIRS, Question, Reader, merge, trial_question
-from penchant.serve.schema import RecommendBody, RefusedError
+from penchant.serve.answering.history import MAX_PAIRS, Question, Reader, merge, trial_question
+from penchant.serve.wire.schema import RecommendBody, RefusedError
 from penchant.trainers.member import Member
 
 CATALOG = Catalog(item_ids=["a", "b", "c"], item_texts=["", "", ""])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from penchant.platform.errors import ConfigError
-from penchant.serve.keys import Key, KeyRing
+from penchant.serve.gate.keys import Key, KeyRing
 
 
 class Clock:

@@ -17,27 +17,27 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from safetensors.numpy import save_file as numpy_save
 
-from penchant.ensembles.artefact import Ensemble, load_ensemble, save_ensemble
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import Ensemble, load_ensemble, save_ensemble
+from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.config import Experiment
 from penchant.platform.errors import DataError, RunError
 from penchant.platform.prepared import Prepared, prepare
 from penchant.platform.recipes import Recipe, SequenceRecipe
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
-from penchant.serve.card import example_question, open_desk
-from penchant.serve.history import Question
-from penchant.serve.ingress import make_app
-from penchant.serve.member_deployment import MemberReplica, answer_all
-from penchant.serve.readiness import ready_members
-from penchant.serve.stored import StoredRequests
-from penchant.serve.traffic import LiveDesks, Split
+from penchant.serve.answering.card import example_question, open_desk
+from penchant.serve.answering.history import Question
+from penchant.serve.answering.member_deployment import MemberReplica, answer_all
+from penchant.serve.answering.readiness import ready_members
+from penchant.serve.routes.ingress import make_app
+from penchant.serve.routes.stored import StoredRequests
+from penchant.serve.versions.traffic import LiveDesks, Split
 from penchant.trainers.fit import fit_baseline
 from penchant.trainers.member import Member, Past
-from penchant.trainers.network import SequenceNetwork
 from penchant.trainers.score import keep_member
-from penchant.trainers.sequence import SequenceMember
-from penchant.trainers.text_engine import EngineName, HasEngine
+from penchant.trainers.sequence.model import SequenceMember
+from penchant.trainers.sequence.network import SequenceNetwork
+from penchant.trainers.text.engine import EngineName, HasEngine
 
 RANKING: dict[str, dict[str, Any]] = {
     "popular": {"kind": "popularity", "window": {"days": 20}},

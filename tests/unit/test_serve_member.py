@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from penchant.ensembles.artefact import Ensemble
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import Ensemble
+from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.config import Requests
 from penchant.platform.events import EventLog
 from penchant.platform.recipes import PersonalRecipe
 from penchant.platform.requests import Requests as Asked
-from penchant.serve.batcher import Batcher
-from penchant.serve.history import Question
-from penchant.serve.member_deployment import MAX_BATCH, answer_all
+from penchant.serve.answering.batcher import Batcher
+from penchant.serve.answering.history import Question
+from penchant.serve.answering.member_deployment import MAX_BATCH, answer_all
 
 ITEMS = ["a", "b", "poison", "bomb"]
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from penchant.ensembles.artefact import Ensemble
-from penchant.ensembles.cascade import Cascade, Stage
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import Ensemble
+from penchant.ensembles.combinations.cascade import Cascade, Stage
+from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.normalize import Normalization
 from penchant.platform.config import Requests
-from penchant.serve.history import Question, trial_question
-from penchant.serve.panel import OverloadedError, Panel, Verdict
+from penchant.serve.answering.history import Question, trial_question
+from penchant.serve.answering.panel import OverloadedError, Panel, Verdict
 
 SPEC = Requests()
 NOBODY = trial_question(SPEC, 0, has_groups=False)

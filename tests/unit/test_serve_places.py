@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from penchant.serve.places import HOP_MS, Placement, measured_ms, place_members
+from penchant.serve.answering.places import HOP_MS, Placement, measured_ms, place_members
 
 COST_MS = {"text": 20.0, "own": 0.2, "trees of ours": 1.5}
 

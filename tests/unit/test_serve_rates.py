@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penchant.serve.rates import Rates
+from penchant.serve.gate.rates import Rates
 
 
 class Clock:

@@ -12,10 +12,10 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
 
 from penchant.platform.config import Requests
-from penchant.serve.history import trial_question
-from penchant.serve.panel import DownError, OverloadedError
-from penchant.serve.places import Place
-from penchant.serve.reach import Reach
+from penchant.serve.answering.history import trial_question
+from penchant.serve.answering.panel import DownError, OverloadedError
+from penchant.serve.answering.places import Place
+from penchant.serve.answering.reach import Reach
 
 QUESTION = trial_question(Requests(), 1, has_groups=False)
 TRIAL = trial_question(Requests(), 0, has_groups=False)

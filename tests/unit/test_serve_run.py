@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from penchant.platform.errors import ConfigError, DataError, UnreachableError
-from penchant.serve.keys import KeyRing
+from penchant.serve.gate.keys import KeyRing
 from penchant.serve.run import find_ensemble, free_port, serving, wait_for_stop
-from penchant.serve.service import Service
+from penchant.serve.versions.service import Service
 
 
 def make_run(root: Path, recommended: str, *ensembles: str) -> Path:

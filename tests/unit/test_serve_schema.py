@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from penchant.serve.schema import MAX_CANDIDATES, MAX_EVENTS, RecommendBody, ScoreBody
+from penchant.serve.wire.schema import MAX_CANDIDATES, MAX_EVENTS, RecommendBody, ScoreBody
 
 EVENT = {"item": "milk", "time": "2017-12-01"}
 NOON_MS = 1_512_129_600_000  # 2017-12-01 12:00 UTC

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from penchant.platform.errors import ConfigError, DataError
-from penchant.serve.places import Layout, Place
-from penchant.serve.service import Endpoint, Live, Service, Traffic
+from penchant.serve.answering.places import Layout, Place
+from penchant.serve.versions.service import Endpoint, Live, Service, Traffic
 
 
 def live(version: str) -> Live:

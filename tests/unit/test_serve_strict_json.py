@@ -10,7 +10,7 @@ from fastapi import HTTPException
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penchant.serve.strict_json import strict_json
+from penchant.serve.wire.strict_json import strict_json
 
 texts = st.text(st.sampled_from('ab:"\\é{},'), max_size=6)
 values = st.recursive(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from penchant.serve.desk import Desk
-from penchant.serve.traffic import LiveDesks, Split, share_of
+from penchant.serve.answering.desk import Desk
+from penchant.serve.versions.traffic import LiveDesks, Split, share_of
 
 PRIMARY: Any = "primary desk"
 CANARY: Any = "canary desk"

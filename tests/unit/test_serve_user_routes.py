@@ -13,19 +13,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from penchant.ensembles.artefact import Ensemble
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.artefacts.artefact import Ensemble
+from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.config import Requests
 from penchant.platform.errors import UnreachableError
 from penchant.platform.events import Catalog
-from penchant.serve.desk import Desk
-from penchant.serve.fields import Event
-from penchant.serve.history import Question, Reader
-from penchant.serve.ingress import make_app
-from penchant.serve.panel import Panel
-from penchant.serve.schema import EnsembleCard, ScoreBody
-from penchant.serve.traffic import LiveDesks, Split
-from penchant.serve.users import SqliteUsers, UserStore
+from penchant.serve.answering.desk import Desk
+from penchant.serve.answering.history import Question, Reader
+from penchant.serve.answering.panel import Panel
+from penchant.serve.routes.ingress import make_app
+from penchant.serve.users.users import SqliteUsers, UserStore
+from penchant.serve.versions.traffic import LiveDesks, Split
+from penchant.serve.wire.fields import Event
+from penchant.serve.wire.schema import EnsembleCard, ScoreBody
 
 NOW_MS = 1_512_129_600_000
 IDS = ["a", "b", "c"]

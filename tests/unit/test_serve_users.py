@@ -14,10 +14,10 @@ import pytest
 import redis
 
 from penchant.platform.errors import ConfigError, DataError, UnreachableError
-from penchant.serve import redis_users, users
-from penchant.serve.fields import Event
-from penchant.serve.redis_users import RedisUsers
-from penchant.serve.users import SqliteUsers, UserStore, open_users
+from penchant.serve.users import redis_users, users
+from penchant.serve.users.redis_users import RedisUsers
+from penchant.serve.users.users import SqliteUsers, UserStore, open_users
+from penchant.serve.wire.fields import Event
 
 Open = Callable[[], UserStore]
 

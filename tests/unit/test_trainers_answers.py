@@ -14,12 +14,12 @@ from penchant.platform.errors import DataError
 from penchant.platform.recipes import BoostedRecipe
 from penchant.platform.requests import all_requests, latest_requests
 from penchant.platform.timeline import Window
-from penchant.trainers import answers
-from penchant.trainers.answer_lens import answer_lens, training_features
-from penchant.trainers.answer_odds import answer_odds, kinds_of
-from penchant.trainers.boosted import BoostedMember, fit_boosted
+from penchant.trainers.boosted import answers
+from penchant.trainers.boosted.answer_lens import answer_lens, training_features
+from penchant.trainers.boosted.answer_odds import answer_odds, kinds_of
+from penchant.trainers.boosted.logistic import fit_logistic
+from penchant.trainers.boosted.model import BoostedMember, fit_boosted
 from penchant.trainers.fit import load_member
-from penchant.trainers.logistic import fit_logistic
 from penchant.trainers.member import Past
 
 HOUR_MS = 3_600_000

@@ -12,7 +12,7 @@ from penchant.platform.config import Requests as Spec
 from penchant.platform.recipes import SequenceRecipe
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import DAY_MS, Window
-from penchant.trainers.batches import build_batch, request_sequences, token_starts
+from penchant.trainers.sequence.batches import build_batch, request_sequences, token_starts
 
 GROUPS = Spec(unit="group")
 MONDAY_MS = 1_483_315_200_000  # 2017-01-02 00:00 UTC

@@ -12,10 +12,10 @@ from penchant.platform.metrics import quick_metric
 from penchant.platform.recipes import BoostedRecipe
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import Window
-from penchant.trainers import boosted
-from penchant.trainers.boosted import fit_boosted
+from penchant.trainers.boosted import model as boosted
+from penchant.trainers.boosted.model import fit_boosted
+from penchant.trainers.counting.popularity import item_shares
 from penchant.trainers.member import Past
-from penchant.trainers.popularity import item_shares
 
 HOUR_MS = 3_600_000
 RECIPE = BoostedRecipe(kind="boosted", trees=20, leaves=7, popular_candidates=4)

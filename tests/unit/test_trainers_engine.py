@@ -6,8 +6,8 @@ import pytest
 from torch import nn
 
 from penchant.platform.errors import ConfigError
-from penchant.trainers.engine import share_of_rate
-from penchant.trainers.zero import Sharding, start_sharded
+from penchant.trainers.sequence.engine import share_of_rate
+from penchant.trainers.zero.stages import Sharding, start_sharded
 
 
 def test_the_rate_warms_up_over_a_tenth_and_fades_to_a_twentieth() -> None:

@@ -14,9 +14,9 @@ from penchant.platform.language_models import load_model
 from penchant.platform.recipes import SequenceRecipe, TextRecipe
 from penchant.platform.text_recipes import Lora
 from penchant.trainers.init_from import init_network, origin, started_text_network, text_model
-from penchant.trainers.network import SequenceNetwork
-from penchant.trainers.sequence import SequenceMember
-from penchant.trainers.text_network import build_network
+from penchant.trainers.sequence.model import SequenceMember
+from penchant.trainers.sequence.network import SequenceNetwork
+from penchant.trainers.text.network import build_network
 
 SEQUENCE = {
     "kind": "sequence",

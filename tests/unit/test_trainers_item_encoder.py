@@ -13,11 +13,11 @@ from penchant.platform.item_vectors import item_vectors
 from penchant.platform.recipes import SequenceRecipe, TextTraining, recipe_id
 from penchant.platform.text_recipes import Lora
 from penchant.trainers.course import Group
-from penchant.trainers.item_encoder import build_encoder
-from penchant.trainers.network import SequenceNetwork, basket_loss
-from penchant.trainers.plan import TrainingPlan
-from penchant.trainers.sequence import SequenceMember
-from penchant.trainers.sequence_learner import _Joint, read_items
+from penchant.trainers.sequence.item_encoder import build_encoder
+from penchant.trainers.sequence.learner import _Joint, read_items
+from penchant.trainers.sequence.model import SequenceMember
+from penchant.trainers.sequence.network import SequenceNetwork, basket_loss
+from penchant.trainers.sequence.plan import TrainingPlan
 
 #: peft asks transformers for something by its old name.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is:FutureWarning")

@@ -6,9 +6,9 @@ import numpy as np
 
 from penchant.platform.config import Requests as Spec
 from penchant.platform.timeline import DAY_MS, Window
-from penchant.trainers.item_facts import ITEM_FACTS, item_facts
+from penchant.trainers.boosted.item_facts import ITEM_FACTS, item_facts
+from penchant.trainers.counting.popularity import item_log_odds, item_shares
 from penchant.trainers.member import Past
-from penchant.trainers.popularity import item_log_odds, item_shares
 
 ROWS = [
     (0, 0 * DAY_MS, 0, 0),

@@ -10,8 +10,8 @@ from penchant.platform.errors import ConfigError
 from penchant.platform.recipes import ItemItemRecipe
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import DAY_MS, Window
-from penchant.trainers import item_item
-from penchant.trainers.item_item import fit_item_item
+from penchant.trainers.counting import item_item
+from penchant.trainers.counting.item_item import fit_item_item
 from penchant.trainers.member import Past
 
 SPEC = Spec(unit="event")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from penchant.platform.errors import ConfigError
-from penchant.trainers.memory_plan import Estimate, choose_sharding, estimate
-from penchant.trainers.zero import Sharding
+from penchant.trainers.zero.memory_plan import Estimate, choose_sharding, estimate
+from penchant.trainers.zero.stages import Sharding
 
 MILLION = 1_000_000
 

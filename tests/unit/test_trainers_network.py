@@ -10,9 +10,9 @@ import torch
 
 from penchant.platform.recipes import SequenceRecipe, Size
 from penchant.platform.requests import all_requests
-from penchant.trainers import sequence
-from penchant.trainers.batches import build_batch, request_sequences, token_starts
-from penchant.trainers.network import SequenceNetwork, basket_loss
+from penchant.trainers.sequence import model as sequence
+from penchant.trainers.sequence.batches import build_batch, request_sequences, token_starts
+from penchant.trainers.sequence.network import SequenceNetwork, basket_loss
 
 TARGET = torch.tensor([1, 4, 0, 2, 2])
 REQUEST = torch.tensor([0, 0, 1, 2, 1])
@@ -177,7 +177,7 @@ def test_a_few_steps_learn_a_habit(make_log):
     """Two items in turn: after some steps of plain descent the next one stands first."""
     from penchant.platform.config import Requests as Spec
     from penchant.trainers.member import Past
-    from penchant.trainers.plan import TrainingPlan
+    from penchant.trainers.sequence.plan import TrainingPlan
 
     rows = [(u, t * 3_600_000, (u + t) % 2, t) for u in range(6) for t in range(12)]
     log, spec = make_log(rows, 3), Spec(unit="group")

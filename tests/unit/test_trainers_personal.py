@@ -9,8 +9,8 @@ from penchant.platform.config import Requests as Spec
 from penchant.platform.recipes import PersonalRecipe
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import DAY_MS, Window
+from penchant.trainers.counting.personal import fit_personal
 from penchant.trainers.member import Past
-from penchant.trainers.personal import fit_personal
 
 GROUPS = Spec(unit="group")
 

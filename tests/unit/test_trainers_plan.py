@@ -9,7 +9,7 @@ from penchant.platform.config import Requests as Spec
 from penchant.platform.errors import DataError
 from penchant.platform.recipes import SequenceRecipe
 from penchant.trainers.member import Past
-from penchant.trainers.plan import TrainingPlan
+from penchant.trainers.sequence.plan import TrainingPlan
 
 EVENTS = Spec(unit="event")
 

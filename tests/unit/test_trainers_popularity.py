@@ -11,8 +11,8 @@ from penchant.platform.config import Requests as Spec
 from penchant.platform.recipes import PopularityRecipe
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import DAY_MS, Window
+from penchant.trainers.counting.popularity import fit_popularity, item_log_odds, item_shares
 from penchant.trainers.member import Past
-from penchant.trainers.popularity import fit_popularity, item_log_odds, item_shares
 
 
 @pytest.fixture

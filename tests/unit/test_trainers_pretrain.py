@@ -19,23 +19,23 @@ from penchant.platform.language_models import load_model, load_tokenizer
 from penchant.platform.packing import pack, packed_rows
 from penchant.platform.text import HistoryWriter, tokenizer_pieces
 from penchant.platform.text_recipes import HistoryText
-from penchant.trainers.pretrain_card import perplexity_rows, pretrain_card
-from penchant.trainers.pretrain_corpus import Corpus, history_pieces, item_pieces, make_corpus
-from penchant.trainers.pretrain_network import (
+from penchant.trainers.pretrain.card import perplexity_rows, pretrain_card
+from penchant.trainers.pretrain.corpus import Corpus, history_pieces, item_pieces, make_corpus
+from penchant.trainers.pretrain.network import (
     PretrainNetwork,
     asked_loss,
     build_pretrain_network,
     frequency_perplexity,
     fresh_parameters,
 )
-from penchant.trainers.pretrain_plan import (
+from penchant.trainers.pretrain.plan import (
     Asker,
     PretrainSettings,
     batch_rows,
     drawn,
     total_steps,
 )
-from penchant.trainers.text_batches import frame_of
+from penchant.trainers.text.batches import frame_of
 
 TOKENS = 32
 LATER_MS = np.iinfo(np.int64).max

@@ -12,8 +12,8 @@ from penchant.platform.config import Requests as Spec
 from penchant.platform.item_tokens import Likeness, TokenLists
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import Window
-from penchant.trainers.taste import learn_taste, solve_rows
-from penchant.trainers.taste_features import TASTE_FEATURES, taste_features
+from penchant.trainers.boosted.taste import learn_taste, solve_rows
+from penchant.trainers.boosted.taste_features import TASTE_FEATURES, taste_features
 
 SPEC = Spec(task="binary", positive_above=3.0, metric="auc")
 
@@ -66,7 +66,7 @@ def test_nothing_to_learn_from_is_a_taste_that_knows_nothing(make_log):
 
 
 def test_rows_are_solved_as_a_ridge_regression_each(monkeypatch):
-    from penchant.trainers import taste
+    from penchant.trainers.boosted import taste
 
     random = np.random.default_rng(0)
     owner = np.sort(random.integers(5, size=40)) + 1  # nobody owns row 0

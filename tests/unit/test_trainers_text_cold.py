@@ -10,7 +10,7 @@ import pytest
 from penchant.platform.text_recipes import HistoryText
 from penchant.trainers.member import ReadsTexts, reads_texts
 from penchant.trainers.score import seen_items
-from penchant.trainers.text_model import TextMember
+from penchant.trainers.text.model import TextMember
 
 HISTORIES = {
     "plain": HistoryText(),

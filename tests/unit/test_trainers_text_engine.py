@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from penchant.platform.errors import RunError
 from penchant.platform.item_tokens import TokenLists
-from penchant.trainers import onnx_engine as onnx
-from penchant.trainers.text_batches import Frame, Padded, framed, like_lengths, padded, row_keys
-from penchant.trainers.text_engine import VectorCache, choose
-from penchant.trainers.text_network import TextNetwork
-from penchant.trainers.text_reading import read_texts
+from penchant.trainers.text import onnx_engine as onnx
+from penchant.trainers.text.batches import Frame, Padded, framed, like_lengths, padded, row_keys
+from penchant.trainers.text.engine import VectorCache, choose
+from penchant.trainers.text.network import TextNetwork
+from penchant.trainers.text.reading import read_texts
 
 FRAME = Frame(begin=(1,), middle=(2,), end=(2,), pad=0)
 

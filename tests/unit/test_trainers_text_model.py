@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers
 
-from penchant.trainers.text_engine import HasEngine
+from penchant.trainers.text.engine import HasEngine
 
 
 def test_plain_transformers_loads_the_model_and_gives_the_items_their_vectors(

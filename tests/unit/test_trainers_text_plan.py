@@ -10,9 +10,9 @@ import torch
 
 from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.text_recipes import HistoryText, TextRecipe
-from penchant.trainers.text_network import build_network
-from penchant.trainers.text_plan import TextPlan
-from penchant.trainers.text_words import read_words
+from penchant.trainers.text.network import build_network
+from penchant.trainers.text.plan import TextPlan
+from penchant.trainers.text.words import read_words
 
 
 @pytest.fixture(scope="module")

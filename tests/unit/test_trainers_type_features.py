@@ -9,7 +9,7 @@ import pytest
 
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import DAY_MS, Window
-from penchant.trainers.type_features import type_features
+from penchant.trainers.boosted.type_features import type_features
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from penchant.platform.errors import DataError
 from penchant.platform.recipes import ZeroShotRecipe
 from penchant.platform.text_recipes import HistoryText
 from penchant.trainers.fit import fit_baseline, load_member
-from penchant.trainers.zero_shot import begin, continue_, fit_zero_shot
+from penchant.trainers.text.zero_shot import begin, continue_, fit_zero_shot
 
 WORDS = [f"w{n}" for n in range(30)] + ["yes", "no", "Answer", "Next", ":", "?"]
 
@@ -98,7 +98,7 @@ def test_the_best_are_ordered_by_the_likelihood_of_their_whole_text(tiny, world)
 
 def test_another_base_and_items_without_texts_are_refused(tiny, world, tmp_path, monkeypatch):
     member_of(tiny, world("events")).save(tmp_path)
-    monkeypatch.setattr("penchant.trainers.zero_shot.weights_digest", lambda name: "0" * 64)
+    monkeypatch.setattr("penchant.trainers.text.zero_shot.weights_digest", lambda name: "0" * 64)
     with pytest.raises(DataError, match="expected the same ones"):
         load_member(tmp_path)
     with pytest.raises(DataError, match="no item has a text"):

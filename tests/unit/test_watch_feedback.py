@@ -13,7 +13,6 @@ import pytest
 from fastapi import FastAPI
 
 from penchant.platform.errors import DataError
-from penchant.serve.schema import RefusedError
 from penchant.serve.watch.feedback import (
     MAX_OUTCOMES,
     FeedbackBody,
@@ -22,6 +21,7 @@ from penchant.serve.watch.feedback import (
     feedback_router,
     read_feedback,
 )
+from penchant.serve.wire.schema import RefusedError
 
 NOW_MS = 1_700_000_000_000
 

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penchant.serve.observe import Seen
-from penchant.serve.panel import Verdict
-from penchant.serve.schema import Answer, LeftOut, Result
+from penchant.serve.answering.panel import Verdict
+from penchant.serve.routes.observe import Seen
 from penchant.serve.watch.agreement import disagreement, member_scores
 from penchant.serve.watch.instruments import INSTRUMENTS, Instrument, exported, ray_record
 from penchant.serve.watch.meters import MemberMeters, Meters
+from penchant.serve.wire.schema import Answer, LeftOut, Result
 
 Noted = list[tuple[str, float, dict[str, str]]]
 

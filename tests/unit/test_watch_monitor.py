@@ -16,13 +16,13 @@ from scipy import special
 from typer.testing import CliRunner
 
 from penchant.cli.monitor import monitor
-from penchant.ensembles.calibrate import Platt
-from penchant.ensembles.linear import Linear
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.promises.calibrate import Platt
 from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.requests import Requests
 from penchant.platform.store import RunDirectory, write_json
 from penchant.platform.timeline import Block
-from penchant.serve.card import version_of
+from penchant.serve.answering.card import version_of
 from penchant.serve.watch.feedback import FeedbackBook, Outcome
 from penchant.serve.watch.findings import findings, worst
 from penchant.serve.watch.monitor import watch

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from penchant.platform.errors import UnreachableError
-from penchant.serve.observe import Seen
+from penchant.serve.routes.observe import Seen
 from penchant.serve.watch.observers import Observers
 from penchant.serve.watch.scrape import _agent_url, only_ours, scrape
 

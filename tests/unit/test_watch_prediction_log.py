@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from penchant.platform.errors import DataError
-from penchant.serve.observe import Seen
-from penchant.serve.panel import Verdict
-from penchant.serve.schema import Answer, LeftOut, Result
+from penchant.serve.answering.panel import Verdict
+from penchant.serve.routes.observe import Seen
 from penchant.serve.watch import prediction_log
 from penchant.serve.watch.prediction_files import PredictionFiles
 from penchant.serve.watch.prediction_log import PredictionLog
 from penchant.serve.watch.prediction_rows import SCHEMA
 from penchant.serve.watch.user_hash import hash_user, user_key
+from penchant.serve.wire.schema import Answer, LeftOut, Result
 
 
 def seen(request_id: str = "r1", *, user: str | None = "ann", items: str = "ab") -> Seen:

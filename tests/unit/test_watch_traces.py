@@ -11,10 +11,10 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from penchant.serve.observe import Seen
-from penchant.serve.panel import Verdict
-from penchant.serve.schema import Answer, LeftOut, Result
+from penchant.serve.answering.panel import Verdict
+from penchant.serve.routes.observe import Seen
 from penchant.serve.watch.traces import Traces
+from penchant.serve.wire.schema import Answer, LeftOut, Result
 
 LATE = LeftOut(member="three", reason="deadline")
 SEEN = Seen(

@@ -1,0 +1,171 @@
+"""`greedy`: ensemble selection with replacement, on the target metric itself.
+
+Caruana, Niculescu-Mizil, Crew and Ksikes, "Ensemble selection from libraries of models" (ICML
+2004): start from the best single member, add again and again the member that helps the average
+most, and keep the best average met on the way. A member that is added twice weighs twice. Sorted
+initialisation and bagging are from the same paper and from Caruana, Munson and Niculescu-Mizil,
+"Getting the most out of ensemble selection" (ICDM 2006). Ties go as in AutoGluon's
+`EnsembleSelection`: values are compared to six decimals, and of equals one that is in already is
+taken; where AutoGluon then draws, the first by name is taken, so that nothing hangs on an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.combiner import BOTH_TASKS, quality, refuse_other_blocks
+from penchant.ensembles.combiners.ranking_search import RankingSearch
+from penchant.ensembles.predictions import Blend, Predictions
+from penchant.platform.requests import Requests
+
+__all__ = ["GreedyCombiner", "alone"]
+
+_SEED = 0  # of the bags
+
+
+@dataclass(frozen=True)
+class GreedyCombiner:
+    """At most `max_rounds` additions; ends after `patience` rounds without gain.
+
+    Attributes:
+        start: so many best members are added first, whatever they do to the average.
+        bags: selections, each from another random half of the members, whose weights are averaged;
+            1 is one selection from all of them. With more, the best member may be left out.
+        sample: requests that members are tried on. Where there are more, every n-th decides what
+            is added, and all of them where to stop (AutoGluon's `subsample_size`).
+    """
+
+    max_rounds: int = 50
+    patience: int = 5
+    start: int = 1
+    bags: int = 1
+    sample: int = 5000
+
+    @property
+    def name(self) -> str:
+        return "greedy"
+
+    @property
+    def tasks(self) -> frozenset[str]:
+        return BOTH_TASKS
+
+    def fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
+        refuse_other_blocks(predictions)
+        scores, requests = predictions.scores, predictions.requests
+        single = alone(scores, requests, metric)
+        bags = self._drawn(sorted(scores))
+        weights = dict.fromkeys(sorted(scores), 0.0)
+        tried = _every_nth(predictions, self.sample)
+        for names in bags:
+            whole = _search({name: scores[name] for name in names}, requests, metric)
+            search = whole
+            if tried is not predictions:
+                few = {name: tried.scores[name] for name in names}
+                search = _search(few, tried.requests, metric)
+            chosen = self._select({name: single[name] for name in names}, search, whole)
+            for name in chosen:
+                weights[name] += 1 / len(chosen) / len(bags)
+        used = {name: weight for name, weight in weights.items() if weight}
+        return Linear(normalization=predictions.normalization, weights=used)
+
+    def _drawn(self, names: list[str]) -> list[list[str]]:
+        """The members of each bag."""
+        if self.bags == 1:
+            return [names]
+        random, half = np.random.default_rng(_SEED), (len(names) + 1) // 2
+        return [
+            sorted(random.choice(names, half, replace=False).tolist()) for _ in range(self.bags)
+        ]
+
+    def _select(self, single: Mapping[str, float], search: Search, whole: Search) -> list[str]:
+        """The members of the best average on the way, as often as they are in.
+
+        Args:
+            single: quality of each member alone.
+            search: tells what to add.
+            whole: tells where to stop; `search` itself where it knows all requests.
+        """
+        digits = 6 if max(map(abs, single.values())) > 1e-4 else 15
+        ranked = sorted(single, key=lambda name: -round(single[name], digits))
+        chosen: list[str] = []
+        best_value, best_length = float("-inf"), 0
+        while len(chosen) < self.max_rounds:
+            possible = list(single)
+            if len(chosen) < min(self.start, len(ranked)):
+                possible = [ranked[len(chosen)]]
+            elif len(chosen) - best_length >= self.patience:
+                break
+            found = search.values(possible) if chosen else single
+            values = {name: round(found[name], digits) for name in possible}
+            picked = max(possible, key=lambda name: (values[name], name in chosen))
+            value = values[picked]
+            if search is not whole:
+                value = round(whole.values([picked])[picked], digits)
+                whole.add(picked)
+            search.add(picked)
+            chosen.append(picked)
+            if value > best_value:
+                best_value, best_length = value, len(chosen)
+        return chosen[:best_length]
+
+
+def _every_nth(predictions: Predictions[Blend], most: int) -> Predictions[Blend]:
+    """At most so many requests, evenly over users and their time, whatever the order."""
+    number = len(predictions.requests)
+    if number <= most:
+        return predictions
+    ordered = np.argsort(predictions.requests.row, kind="stable")
+    return predictions.take(ordered[np.linspace(0, number - 1, most).astype(np.int64)])
+
+
+def alone(
+    scores: Mapping[str, NDArray[np.float32]], requests: Requests, metric: str
+) -> dict[str, float]:
+    """Quality of each member alone, larger is better also for losses."""
+    return _search(scores, requests, metric).values(list(scores))
+
+
+def _search(scores: Mapping[str, NDArray[np.float32]], requests: Requests, metric: str) -> Search:
+    if requests.label is None:
+        return RankingSearch(scores, requests, metric)
+    return _BinarySearch(scores, requests, metric)
+
+
+class Search(Protocol):
+    """A sum of members, and how good the mean would be with one more."""
+
+    def values(self, names: Sequence[str]) -> dict[str, float]:
+        """Quality of the mean of those that were added and each of `names`."""
+        ...
+
+    def add(self, name: str) -> None:
+        """Add a member to the sum."""
+        ...
+
+
+class _BinarySearch:
+    """One candidate a request: every mean is judged as it is."""
+
+    def __init__(
+        self, scores: Mapping[str, NDArray[np.float32]], requests: Requests, metric: str
+    ) -> None:
+        self._scores, self._requests, self._metric = scores, requests, metric
+        self._total = np.zeros_like(next(iter(scores.values())))
+        self._size = 0
+
+    def values(self, names: Sequence[str]) -> dict[str, float]:
+        share = np.float32(self._size + 1)  # the mean, not the sum: losses read its scale
+        return {
+            name: quality((self._total + self._scores[name]) / share, self._requests, self._metric)
+            for name in names
+        }
+
+    def add(self, name: str) -> None:
+        self._total = self._total + self._scores[name]
+        self._size += 1

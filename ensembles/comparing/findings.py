@@ -1,0 +1,85 @@
+"""What a comparison found beyond the figures of members and combinations, as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.ensembles.comparing.ablation import Ablation
+from penchant.ensembles.comparing.choice import Option, pareto
+from penchant.ensembles.comparing.comparison import Comparison
+from penchant.ensembles.comparing.diversity import Diversity
+from penchant.ensembles.comparing.segments import SegmentResult
+from penchant.platform.intervals import Interval
+from penchant.platform.metrics import LOWER_IS_BETTER
+
+__all__ = ["findings"]
+
+
+def findings(comparison: Comparison) -> dict[str, Any]:
+    """`options`, `segments`, `ablation` and `diversity` of `report.json`; only those there are."""
+    front = pareto(comparison.options, low_is_good=comparison.metric in LOWER_IS_BETTER)
+    found: dict[str, Any] = {
+        "options": [_option(option, option in front) for option in comparison.options],
+        "segments": [_segment(result) for result in comparison.segments],
+        "ablation": [_ablation(one) for one in comparison.ablation],
+    }
+    if comparison.diversity is not None:
+        found["diversity"] = _diversity(comparison.diversity)
+    return {name: part for name, part in found.items() if part}
+
+
+def _option(option: Option, on_front: bool) -> dict[str, Any]:
+    made = {
+        "name": option.name,
+        "members": option.members,
+        "quality": option.quality,
+        "latency_ms": option.latency_ms,
+        "work_ms": option.work_ms,
+        "params": option.params,
+        "pareto": on_front,
+    }
+    return made if option.gain is None else made | {"gain": option.gain.to_json()}
+
+
+def _segment(result: SegmentResult) -> dict[str, Any]:
+    return {
+        "by": result.by,
+        "name": result.name,
+        "users": result.users,
+        "requests": result.requests,
+        "few_users": result.few,
+        "best_single": result.single.to_json(),
+        "ensembles": _each(result.combinations),
+        "differences": _each(result.differences),
+    }
+
+
+def _ablation(one: Ablation) -> dict[str, Any]:
+    return {
+        "ensemble": one.combination,
+        "how": one.how,
+        "members": [
+            {"id": part.member, "weight": part.share, "change": part.change.to_json()}
+            for part in one.members
+        ],
+    }
+
+
+def _diversity(found: Diversity) -> dict[str, Any]:
+    made: dict[str, Any] = {"members": found.members, "correlation": _matrix(found.correlation)}
+    if found.overlap is not None:
+        made |= {"k": found.k, "overlap": _matrix(found.overlap)}
+    return made
+
+
+def _each(values: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:
+    return {name: value.to_json() for name, value in values.items()}
+
+
+def _matrix(values: NDArray[np.float64]) -> list[list[float | None]]:
+    return [[round(v, 4) if math.isfinite(v) else None for v in row] for row in values.tolist()]

@@ -1,0 +1,250 @@
+"""Scores of models that are not ours: read from anywhere, combined, compared.
+
+A table in long form, one row a candidate of a request, one column of floats a model:
+
+    request  user  time                 candidate  target  model_a  model_b
+    r1       anna  2024-05-01 10:00:00  milk       1       0.71     2.3
+    r1       anna  2024-05-01 10:00:00  bread      0       0.12     2.9
+
+Ids are texts or integers; times are dates, datetimes, ISO texts (naive ones are UTC) or
+milliseconds since 1970. `target` is 1 where the candidate was chosen, a score of -inf stands for
+one that was not asked for. An optional `seen` says whether the user had the candidate before; it
+splits metrics into repeat and explore.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from penchant.ensembles.combinations.combination import combine
+from penchant.ensembles.combiners.combiner import Combiner, quality
+from penchant.ensembles.combiners.combiners import (
+    MIN_POSITIVES,
+    can_fit_weights,
+    make_combiners,
+    only_mean,
+)
+from penchant.ensembles.comparing.checks import check_blocks, check_predictions
+from penchant.ensembles.comparing.comparison import Candidate, Comparison
+from penchant.ensembles.comparing.diversity import diversity
+from penchant.ensembles.comparing.judge import Judge, Sheet
+from penchant.ensembles.comparing.score_table import BlockLayout, Table, read_score_table
+from penchant.ensembles.comparing.unseen import UnseenUsers
+from penchant.ensembles.normalize import Normalization
+from penchant.ensembles.predictions import SHORTLIST, Blend, Predictions, Test
+from penchant.platform import config
+from penchant.platform.errors import ConfigError
+from penchant.platform.intervals import Interval
+from penchant.platform.metrics import check_metric, sign_of
+from penchant.platform.significance import holm
+from penchant.platform.timeline import Block
+
+__all__ = ["ForeignComparison", "ForeignScores", "compare_scores", "read_scores"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignScores:
+    """Predictions on both blocks; -inf fills the rows of requests with fewer candidates."""
+
+    blend: Predictions[Blend]
+    test: Predictions[Test]
+    seen: NDArray[np.bool_] | None = None  # (R, C) of `test`: the user had the candidate before
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignComparison:
+    """What was found, and what was left out or is odd."""
+
+    comparison: Comparison
+    notes: list[str]
+
+    def table(self) -> pl.DataFrame:
+        """A row a member and a combination: the target metric on `test`, and what it gains."""
+        found = self.comparison
+        rows = [_row(found.metric, name, test, None) for name, test in found.members.items()]
+        rows += [_row(found.metric, made.combiner, made.test, made) for made in found.candidates]
+        return pl.DataFrame(rows, infer_schema_length=None)
+
+    def verdict(self) -> str:
+        """The recommendation in a sentence."""
+        found, best = self.comparison, self.comparison.recommended
+        if best is None:
+            return (
+                f"Use {found.best_single} alone: on users of blend that fitted no weights, no "
+                "combination was surely better."
+            )
+        gain = best.blend_gain
+        return (
+            f"Use {best.combiner} of {len(best.combination.shares)} models: on users of blend "
+            f"that fitted no weights it gained {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
+            f" {found.metric} over {found.best_single}."
+        )
+
+
+def read_scores(
+    table: Table,
+    test: Table | None = None,
+    *,
+    task: Literal["next_item", "binary"] = "next_item",
+    blend_until: datetime | None = None,
+) -> ForeignScores:
+    """Read scores of any models; no event log is needed.
+
+    Where blend ends is said in one of three ways: a column `block` of "blend" and "test", the time
+    `blend_until`, or a second table.
+
+    Args:
+        table: a Parquet file or a frame, of both blocks or, with `test`, of blend.
+        test: the table of the test block.
+        task: `binary` has one candidate a request, scores are log-odds and `target` is the label.
+        blend_until: requests from this moment on are of the test block.
+
+    Raises:
+        ConfigError: blocks are told in no way or in several.
+        DataError: the table's columns, ids, times, targets or scores cannot be used.
+    """
+    read = read_score_table(table, test, task, blend_until)
+    ours, theirs = (BlockLayout(read, block, task) for block in (Block.BLEND, Block.TEST))
+    blend: Predictions[Blend] = Predictions(block=Block.BLEND, requests=ours.requests, scores={})
+    tested: Predictions[Test] = Predictions(block=Block.TEST, requests=theirs.requests, scores={})
+    columns = ((model, read.scores(model)) for model in read.models)
+    pairs = [(model, ours.matrix(column), theirs.matrix(column)) for model, column in columns]
+    blend = replace(blend, scores={model: part for model, part, _ in pairs})
+    tested = replace(tested, scores={model: part for model, _, part in pairs})
+    check_blocks(blend, tested)
+    check_predictions(blend, ours.ids)  # here with ids as they were given, for messages
+    check_predictions(tested, theirs.ids)
+    return ForeignScores(blend=blend, test=tested, seen=theirs.seen)
+
+
+def compare_scores(
+    blend: Predictions[Blend],
+    test: Predictions[Test],
+    metric: str,
+    *,
+    seen: NDArray[np.bool_] | None = None,
+    combiners: Sequence[str] = ("mean", "greedy"),
+    bootstrap: int = 1000,
+) -> ForeignComparison:
+    """Fit every combiner on `blend`, judge everything once on `test`.
+
+    Without a `select` block the best single member is the one that is best on `blend`: there it
+    has the same advantage as the weights that are fitted on it, and `test` judges both.
+
+    Args:
+        metric: `ndcg@10` and the like, or `auc` and the like of a binary task.
+        seen: whether the user had the candidate before, shape (R, C) of `test`; without it there
+            are no figures of repeat and explore.
+        combiners: names as in an experiment's `ensemble.combiners`.
+        bootstrap: resamples of users behind every interval.
+
+    Raises:
+        ConfigError: the metric or a combiner is not known.
+        DataError: the predictions cannot be compared, see `checks.py`.
+    """
+    task = "next_item" if test.requests.label is None else "binary"
+    check_metric(metric, task)
+    settings = _settings(combiners, bootstrap)
+    check_blocks(blend, test)
+    asked = test.requests.row
+    blend, notes = check_predictions(blend)
+    test, more = check_predictions(test)
+    if seen is not None:
+        seen = seen[np.isin(asked, test.requests.row)]
+    judge = Judge(test.requests, _known(seen, test), metric, bootstrap, settings.seed)
+    sign = sign_of(metric)
+    values = {name: quality(part, blend.requests, metric) for name, part in blend.scores.items()}
+    best = max(values, key=lambda name: values[name])
+    sheets = {name: _sheet(judge, part, seen) for name, part in test.scores.items()}
+    how: Normalization = "none" if task == "binary" else settings.normalize
+    short = blend.normalized(how).shortlist(SHORTLIST)
+    chosen = _possible(make_combiners(settings, task, None), short, notes)
+    fitted = [combiner.fit(short, metric) for combiner in chosen]
+    combined = [_sheet(judge, combine(one, test.scores, test.facts), seen) for one in fitted]
+    unseen = UnseenUsers(short, metric, best, bootstrap, settings.seed)
+    p = judge.permutation_p(combined, sheets[best])
+    candidates = [
+        Candidate(
+            combiner=combiner.name,
+            combination=one,
+            blend=sign * quality(one.merge(short.scores, short.facts), short.requests, metric),
+            blend_gain=unseen.gain(combiner),
+            test=judge.table(sheet),
+            difference=judge.differences(sheet, sheets[best]),
+            permutation_p=raw,
+            holm_p=corrected,
+        )
+        for combiner, one, sheet, raw, corrected in zip(
+            chosen, fitted, combined, p, holm(p), strict=True
+        )
+    ]
+    comparison = Comparison(
+        metric=metric,
+        best_single=best,
+        select={},
+        members={name: judge.table(sheet) for name, sheet in sheets.items()},
+        candidates=candidates,
+        blend={name: sign * value for name, value in values.items()},
+        diversity=diversity(test.scores, sheets, metric),
+    )
+    return ForeignComparison(comparison=comparison, notes=[*notes, *more])
+
+
+def _settings(combiners: Sequence[str], bootstrap: int) -> config.Ensemble:
+    try:
+        return config.Ensemble.model_validate({"combiners": combiners, "bootstrap": bootstrap})
+    except ValidationError as error:
+        told = "; ".join(f"{f['loc'][0]}: {f['msg']}, got {f['input']!r}" for f in error.errors())
+        raise ConfigError(f"compare_scores: {told}. Correct the argument.") from error
+
+
+def _possible(
+    combiners: list[Combiner], blend: Predictions[Blend], notes: list[str]
+) -> list[Combiner]:
+    """Combiners that have something to combine, and enough to fit weights on."""
+    if len(blend.scores) < 2:
+        return []
+    if can_fit_weights(blend):
+        return combiners
+    notes.append(f"blend: fewer than {MIN_POSITIVES} labels of one kind: no weights are fitted")
+    return only_mean(combiners)
+
+
+def _known(seen: NDArray[np.bool_] | None, test: Predictions[Test]) -> NDArray[np.bool_] | None:
+    """What the judge needs of a ranking; where nothing is known its splits are dropped later."""
+    if test.requests.label is not None or seen is not None:
+        return seen
+    return np.zeros(next(iter(test.scores.values())).shape, dtype=bool)
+
+
+def _sheet(judge: Judge, scores: NDArray[np.float32], seen: NDArray[np.bool_] | None) -> Sheet:
+    sheet = judge.sheet(scores)
+    if seen is not None:
+        return sheet
+    whole = {name: values for name, values in sheet.values.items() if "/" not in name}
+    return replace(sheet, values=whole)
+
+
+def _row(
+    metric: str, name: str, table: Mapping[str, Interval], made: Candidate | None
+) -> dict[str, object]:
+    value = table[metric]
+    row: dict[str, object] = {
+        "name": name,
+        "models": 1 if made is None else len(made.combination.shares),
+        metric: value.mean,
+        "low": value.low,
+        "high": value.high,
+    }
+    if made is not None:
+        gain = made.difference[metric]
+        row |= {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high, "p": made.holm_p}
+    return row

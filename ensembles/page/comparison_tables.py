@@ -1,0 +1,176 @@
+"""Tables of a comparison: segments of test, members dropped one by one, earlier origins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from penchant.ensembles.page import figures
+from penchant.ensembles.page.figures import direction, interval, metric_title, metric_words, shown
+from penchant.ensembles.page.tables import (
+    Cell,
+    Column,
+    Table,
+    difference_cell,
+    number,
+    quality_cell,
+)
+
+__all__ = ["ablation", "origins", "prices", "promises", "segments"]
+
+_TITLES = {
+    ("users", "cold"): "Users new since the members were fitted",
+    ("users", "warm"): "Users known to the members",
+    ("items", "cold"): "Items new since the members were fitted",
+    ("items", "warm"): "Items known to the members",
+    ("recency", "no event"): "No event before",
+}
+_HEADS = {"history": "History", "recency": "Last event", "week": "Week of"}
+
+
+def segments(report: Mapping[str, Any]) -> Table | None:
+    """For each segment the best single member, one ensemble, and their difference."""
+    metric, name = report["metric"], shown(report)
+    found = report.get("segments", [])
+    if not found or name is None:
+        return None
+    rows = [
+        [
+            Cell(text=_title(segment), note="few users" if segment["few_users"] else ""),
+            number(segment["users"]),
+            number(segment["requests"]),
+            quality_cell(interval({metric: segment["best_single"]}, metric)),
+            quality_cell(interval(segment["ensembles"], name)),
+            difference_cell(interval(segment["differences"], name)),
+        ]
+        for segment in found
+    ]
+    columns = [Column(title="Segment", numeric=False), Column(title="Users")]
+    columns += [Column(title="Requests"), Column(title="Best single member")]
+    columns += [Column(title=name), Column(title="Difference")]
+    caption = (
+        f"{metric_title(metric)}{direction(metric)} on parts of the test block, with 95% "
+        "intervals. History and last event in thirds. Of items, only the targets of that kind "
+        "count. Fewer than 50 users are few: their intervals are not to be trusted. Of so many "
+        "differences one in twenty looks sure by chance."
+    )
+    return Table(key="segments", caption=caption, columns=columns, rows=rows)
+
+
+def prices(report: Mapping[str, Any]) -> Table | None:
+    """What the options that are worth choosing from cost; None where costs are not known."""
+    metric, options = report["metric"], {o["name"]: o for o in report.get("options", [])}
+    numbers = figures.numbered_options(report)
+    rows = []
+    for name, at in numbers.items():
+        option = options[name]
+        quality = interval({metric: {"mean": option["quality"]}}, metric)
+        rows.append(
+            [
+                Cell(text=f"{at}. {name}", note="" if option["pareto"] else "beaten at its price"),
+                quality_cell(quality, bare=True),
+                difference_cell(interval({metric: option.get("gain")}, metric)),
+                Cell(text=f"{option['work_ms']:.3g} ms", order=option["work_ms"]),
+                Cell(text=f"{option['latency_ms']:.3g} ms", order=option["latency_ms"]),
+                number(option["members"]),
+                number(option["params"]),
+            ]
+        )
+    if len(rows) < 2:
+        return None
+    columns = [Column(title="Option", numeric=False), Column(title=metric_title(metric))]
+    columns += [Column(title="Gain"), Column(title="All members"), Column(title="Slowest member")]
+    columns += [Column(title="Members"), Column(title="Parameters")]
+    caption = (
+        f"{metric_title(metric)}{direction(metric)} on the blend block, the gain over the best "
+        "single member there with its 95% interval, and the time to score one request: of all "
+        "members one after the other, and of the slowest where all are asked at once."
+    )
+    return Table(key="prices", caption=caption, columns=columns, rows=rows)
+
+
+def ablation(report: Mapping[str, Any]) -> Table | None:
+    """What an ensemble loses without each of its members; None where none was dropped."""
+    found = report.get("ablation", [])
+    if not found:
+        return None
+    metric = report["metric"]
+    rows = [
+        [
+            Cell(text=part["id"]),
+            Cell(text=f"{part['weight']:.3f}", order=part["weight"]),
+            difference_cell(interval({metric: part["change"]}, metric)),
+        ]
+        for one in found
+        for part in one["members"]
+    ]
+    how = {
+        "refit": "fitted again without the member",
+        "left out": "with the member's weight given to the others",
+    }
+    told = "; ".join(f"{one['ensemble']}, {how[one['how']]}" for one in found)
+    columns = [Column(title="Without member", numeric=False), Column(title="Its weight")]
+    columns.append(Column(title=f"Change in {metric_words(metric)}"))
+    caption = f"What is lost without each member, on the test block: {told}{direction(metric)}."
+    return Table(key="ablation", caption=caption, columns=columns, rows=rows)
+
+
+def promises(report: Mapping[str, Any]) -> Table | None:
+    """How often lists held one of the items that were chosen, against what was promised."""
+    sets = report.get("assurance", {}).get("sets", [])
+    if not sets:
+        return None
+    rows = []
+    for one in sets:
+        weeks = [week["coverage"]["mean"] for week in one["weeks"]]
+        held = interval(one, "coverage")
+        rows.append(
+            [
+                Cell(text=f"one of the first {one['size']}", order=one["size"]),
+                Cell(text=figures.percent(one["promised"])),
+                Cell(text=figures.MISSING if held is None else figures.percent(held.mean)),
+                Cell(text=f"{figures.percent(min(weeks))} to {figures.percent(max(weeks))}"),
+            ]
+        )
+    columns = [Column(title="Is chosen", numeric=False), Column(title="Promised")]
+    columns += [Column(title="Kept on test"), Column(title="Worst to best week")]
+    caption = (
+        "What may be promised of the recommended result: the length of the list was fitted on the "
+        "blend block, how often the promise was kept is told by the test block."
+    )
+    return Table(key="promises", caption=caption, columns=columns, rows=rows)
+
+
+def origins(report: Mapping[str, Any]) -> Table | None:
+    """The same comparison at earlier cut-offs; None where it was made once."""
+    found, metric = report.get("origins", []), report["metric"]
+    names = list(dict.fromkeys(name for origin in found for name in origin["differences"]))
+    if not found:
+        return None
+    rows = [
+        [
+            Cell(text=figures.day(origin["test_from"])),
+            Cell(text=origin["best_single"]),
+            Cell(text=origin["recommended"]),
+            *(difference_cell(interval(origin["differences"], name)) for name in names),
+        ]
+        for origin in found
+    ]
+    columns = [Column(title="Test from", numeric=False), Column(title="Best single", numeric=False)]
+    columns += [Column(title="Recommended", numeric=False)]
+    columns += [Column(title=name) for name in names]
+    caption = (
+        f"The comparison repeated at earlier cut-offs: difference in {metric_words(metric)}"
+        f"{direction(metric)} to the best single member of that time, on its own test block."
+    )
+    return Table(key="origins", caption=caption, columns=columns, rows=rows)
+
+
+def _title(segment: Mapping[str, Any]) -> str:
+    by, name = segment["by"], segment["name"]
+    if (by, name) in _TITLES:
+        return _TITLES[by, name]
+    if by == "week":
+        return f"Week of {figures.day(name)}"
+    tail = " ago" if by == "recency" else ""
+    return f"{_HEADS[by]}: {name}{tail}"

@@ -1,0 +1,91 @@
+"""What can be promised of a combination: calibrator and sets from `blend`, tried on `test`.
+
+For `next_item` a set is a promise in words that a shop can use: "one of these k items is in the
+next basket, nine times of ten" (split conformal prediction, see `conformal.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.ensembles.combinations.combination import Combination, combine
+from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
+from penchant.ensembles.promises.calibrate import Calibrator, best_calibrator, calibration_loss
+from penchant.ensembles.promises.conformal import Coverage, fit_top_set, measure_coverage
+from penchant.ensembles.promises.reliability import Reliability, reliability
+from penchant.platform.prepared import Prepared
+from penchant.platform.timeline import Block
+
+__all__ = ["Assurance", "assure"]
+
+LEVELS = (0.8, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assurance:
+    """A calibrator, how true its probabilities were on `test`, and the sets with their coverage."""
+
+    calibrator: Calibrator
+    log_loss: float  # of the calibrated probabilities on `test`
+    reliability: Reliability | None  # `binary` only
+    sets: Mapping[int, Coverage]  # size of the set -> what it kept on `test`; `next_item` only
+
+    def to_json(self) -> dict[str, Any]:
+        """For the report."""
+        return {
+            "calibrator": self.calibrator.model_dump(mode="json"),
+            "log_loss": self.log_loss,
+            "reliability": None if self.reliability is None else asdict(self.reliability),
+            "sets": [
+                {"size": size, **asdict(replace(coverage, weeks=[])), "weeks": _weeks(coverage)}
+                for size, coverage in self.sets.items()
+            ],
+        }
+
+
+def assure(prepared: Prepared, combination: Combination) -> Assurance:
+    """Fit on `blend` and try on `test`; all candidates count, so no shortlist is used.
+
+    The weights were fitted on `blend` too, by a handful of numbers: the calibrator is flattered
+    by that as little as they are. What holds is what `test` says.
+    """
+    members = list(combination.shares)
+    blend: Predictions[Blend] = read_predictions(prepared, Block.BLEND, members)
+    merged = combine(combination, blend.scores, blend.facts)
+    calibrator = best_calibrator(merged, blend)
+    binary = blend.requests.label is not None
+    sizes = [] if binary else _sizes(merged, blend)
+    del merged, blend
+    test: Predictions[Test] = read_predictions(prepared, Block.TEST, members)
+    scores = combine(combination, test.scores, test.facts)
+    return Assurance(
+        calibrator=calibrator,
+        log_loss=calibration_loss(calibrator, scores, test.requests),
+        reliability=_reliability(calibrator, scores, test),
+        sets={
+            found.size: measure_coverage(found, scores, test.requests)
+            for found in sizes
+            if found.size is not None
+        },
+    )
+
+
+def _sizes(merged: NDArray[np.float32], blend: Predictions[Blend]) -> list[Any]:
+    return [fit_top_set(merged, blend, level, "some") for level in LEVELS]
+
+
+def _reliability(
+    calibrator: Calibrator, scores: NDArray[np.float32], test: Predictions[Test]
+) -> Reliability | None:
+    if test.requests.label is None:
+        return None
+    return reliability(calibrator.probabilities(scores)[:, 0], test.requests.label)
+
+
+def _weeks(coverage: Coverage) -> list[dict[str, Any]]:
+    return [asdict(week) for week in coverage.weeks]

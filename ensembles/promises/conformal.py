@@ -1,0 +1,245 @@
+"""Conformal sets: "these items hold the next purchase, with 90%", and whether that was true.
+
+Split conformal prediction (Vovk, Gammerman and Shafer 2005; Angelopoulos and Bates 2021): how odd
+did the true answers look on `blend`? A set takes every item that looks less odd than all but 10%
+of them. The promise holds on average where new requests are exchangeable with those of `blend`.
+Two things are against that: time passes between `blend` and `test`, and requests of one user are
+alike. So coverage is measured on `test`, week by week, and shown beside the promise.
+
+Oddness is either the rank (`TopSet`: as many items for everybody) or the probability (`LikelySet`:
+Least Ambiguous sets, Sadinle, Lei and Wasserman 2019: few items where the model is sure). A basket
+has many answers. `some` promises at least one of them, `each` a given one, whichever it is: the
+share of a basket's items that are in the set, which is conformal risk control of that share
+(Angelopoulos et al., ICLR 2024), and with one answer a request plain split conformal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from scipy import stats
+
+from penchant.ensembles.combiners.combiner import refuse_other_blocks
+from penchant.ensembles.predictions import Blend, Predictions
+from penchant.ensembles.promises.reliability import wilson
+from penchant.platform.errors import DataError
+from penchant.platform.intervals import Interval
+from penchant.platform.requests import Requests
+from penchant.platform.timeline import DAY_MS
+
+__all__ = [
+    "ConformalSet",
+    "Coverage",
+    "LikelySet",
+    "Promise",
+    "TopSet",
+    "Week",
+    "fit_likely_set",
+    "fit_top_set",
+    "measure_coverage",
+    "parse_conformal_set",
+]
+
+Promise = Literal["some", "each"]
+_CHUNK = 256  # requests whose targets are compared with the catalogue at once
+_MONDAY = 3  # 1970 began on a Thursday
+
+
+class _Set(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    promise: Promise
+    level: float = Field(gt=0, lt=1)  # how often the promise is to be kept
+
+
+class TopSet(_Set):
+    """The best `size` items; None where so few requests cannot promise less than everything."""
+
+    kind: Literal["top"] = "top"
+    size: int | None = Field(ge=1)
+
+    def inside(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which candidates are in each request's set, shape (R, C).
+
+        Items that tie across the edge are all left out: any `size` items that are shown hold the
+        set.
+        """
+        asked = np.isfinite(scores)
+        if self.size is None:
+            return asked
+        ranks = stats.rankdata(np.where(asked, -scores, np.inf), method="max", axis=1)
+        return np.asarray(asked & (ranks <= self.size))
+
+
+class LikelySet(_Set):
+    """Items of at least this probability; None where nothing less than everything will do."""
+
+    kind: Literal["likely"] = "likely"
+    least: float | None = Field(ge=0, le=1)
+
+    def inside(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which candidates are in each request's set, shape (R, C).
+
+        Args:
+            scores: calibrated probabilities.
+        """
+        return np.asarray((scores > 0) & (scores >= (self.least or 0.0)))
+
+
+ConformalSet = Annotated[TopSet | LikelySet, Field(discriminator="kind")]
+_SAVED: TypeAdapter[ConformalSet] = TypeAdapter(ConformalSet)
+
+
+@dataclass(frozen=True, slots=True)
+class Week:
+    """One calendar week; its interval takes requests as independent."""
+
+    monday: str  # ISO date, UTC
+    requests: int
+    coverage: Interval
+    mean_size: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Coverage:
+    """How often the promise was kept."""
+
+    promised: float
+    requests: int
+    coverage: Interval
+    mean_size: float
+    weeks: list[Week]
+
+
+def parse_conformal_set(content: Mapping[str, Any]) -> ConformalSet:
+    """A set from an artefact's JSON.
+
+    Raises:
+        pydantic.ValidationError: it is none.
+    """
+    return _SAVED.validate_python(content)
+
+
+def fit_top_set(
+    scores: NDArray[np.float32], blend: Predictions[Blend], level: float, promise: Promise
+) -> TopSet:
+    """The least number of items that keeps the promise on `blend`.
+
+    Args:
+        scores: the ensemble's scores, shape (R, C).
+        blend: which requests were asked, and that they are those of `blend`.
+
+    Raises:
+        TypeError: the predictions are of another block.
+        DataError: the requests have no targets.
+    """
+    refuse_other_blocks(blend)
+    bound = _bound(_places(scores, blend.requests), blend.requests, level, promise)
+    size = None if math.isinf(bound) else int(bound)
+    return TopSet(promise=promise, level=level, size=size)
+
+
+def fit_likely_set(
+    probabilities: NDArray[np.float64], blend: Predictions[Blend], level: float, promise: Promise
+) -> LikelySet:
+    """The greatest probability, down to which items keep the promise on `blend`.
+
+    Args:
+        probabilities: calibrated, shape (R, C).
+        blend: which requests were asked, and that they are those of `blend`.
+
+    Raises:
+        TypeError: the predictions are of another block.
+        DataError: the requests have no targets.
+    """
+    refuse_other_blocks(blend)
+    requests = blend.requests
+    own = probabilities[_asker(requests), requests.target]
+    bound = _bound(np.where(own > 0, -own, np.inf), requests, level, promise)
+    return LikelySet(promise=promise, level=level, least=None if math.isinf(bound) else -bound)
+
+
+def measure_coverage(fitted: ConformalSet, scores: NDArray[Any], requests: Requests) -> Coverage:
+    """How often the promise was kept, in all and in each calendar week (UTC, from Monday).
+
+    Args:
+        scores: what the set was fitted on: scores, or probabilities for a `LikelySet`. (R, C).
+    """
+    inside = fitted.inside(scores)
+    size = inside.sum(axis=1)
+    asker = _asker(requests)
+    found = np.bincount(asker, weights=inside[asker, requests.target], minlength=len(requests))
+    kept = (found > 0).astype(np.float64)
+    if fitted.promise == "each":
+        kept = found / np.maximum(np.diff(requests.target_offsets), 1)
+    day = requests.time_ms // DAY_MS
+    monday = day - (day + _MONDAY) % 7
+    weeks = []
+    for start in np.unique(monday):
+        those = monday == start
+        weeks.append(
+            Week(
+                datetime.fromtimestamp(int(start) * DAY_MS / 1000, UTC).date().isoformat(),
+                int(those.sum()),
+                wilson(float(kept[those].sum()), int(those.sum())),
+                float(size[those].mean()),
+            )
+        )
+    return Coverage(
+        promised=fitted.level,
+        requests=len(requests),
+        coverage=wilson(float(kept.sum()), len(requests)),
+        mean_size=float(size.mean()),
+        weeks=weeks,
+    )
+
+
+def _bound(
+    oddness: NDArray[np.float64], requests: Requests, level: float, promise: Promise
+) -> float:
+    """Oddness that is reached by all but a share of `1 - level`, with the finite-sample surplus.
+
+    The smallest bound whose covered requests, counted in shares of their targets, are at least
+    `(n + 1) * level`: with one target a request the `ceil((n + 1) * level)`-th smallest oddness.
+
+    Args:
+        oddness: of each target, shape (P,); infinite where a target cannot be reached.
+    """
+    asker, number = _asker(requests), np.diff(requests.target_offsets)
+    if not len(number) or number.min() < 1:
+        raise DataError(
+            "conformal sets hold targets, got requests without any: expected `next_item` requests "
+            "with at least one target each."
+        )
+    weight = 1 / number[asker]
+    if promise == "some":
+        oddness = np.minimum.reduceat(oddness, requests.target_offsets[:-1])
+        weight = np.ones(len(requests))
+    order = np.argsort(oddness, kind="stable")
+    # sums of thirds fall short of whole numbers by rounding
+    enough = np.cumsum(weight[order]) >= (len(requests) + 1) * level - 1e-9
+    return float(oddness[order][np.argmax(enough)]) if enough.any() else math.inf
+
+
+def _places(scores: NDArray[np.float32], requests: Requests) -> NDArray[np.float64]:
+    """Rank of each target, shape (P,), behind all that tie with it; infinite if not asked for."""
+    asker = _asker(requests)
+    places = np.empty(len(asker), dtype=np.float64)
+    for begin in range(0, len(asker), _CHUNK):
+        inside = slice(begin, begin + _CHUNK)
+        rows = scores[asker[inside]]
+        own = scores[asker[inside], requests.target[inside]]
+        places[inside] = np.count_nonzero(rows >= own[:, None], axis=1)
+        places[inside][~np.isfinite(own)] = np.inf
+    return places
+
+
+def _asker(requests: Requests) -> NDArray[np.int64]:
+    return np.repeat(np.arange(len(requests)), np.diff(requests.target_offsets))

@@ -1,0 +1,247 @@
+"""The gate before the application: who may ask, and what a body may be, before it is read.
+
+Pure ASGI, so that strangers and those who ask too often cost nothing, and a body that is too large
+is refused while it streams in. Only plain JSON passes: no form, no compressed body. What goes wrong
+behind the gate leaves it as a bare 500.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import time
+import traceback
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl
+
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from penchant.serve.gate.keys import PREFIX, KeyRing
+from penchant.serve.gate.rates import Rates
+from penchant.serve.wire.schema import Trouble
+
+__all__ = ["ARRIVED", "CALLER", "REQUEST_ID", "Gate", "Guard", "trouble"]
+
+logger = logging.getLogger(__name__)
+
+#: Keys of a request's state: its id, when it arrived (`time.monotonic`), and the name of its key.
+REQUEST_ID = "request_id"
+ARRIVED = "arrived"
+CALLER = "caller"
+
+_GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+#: Headers that go no further. With the first two, Ray Serve lets a client switch off its time limit
+#: and the end of work for clients that left. Serve's proxy has read them before the request comes
+#: here, so what holds is the deadline that the desk keeps; inside, they would only mislead. The
+#: other two hold keys, which nobody behind the gate needs.
+_KEPT_BACK = frozenset(
+    {
+        b"x-request-timeout-seconds",
+        b"x-request-disconnect-disabled",
+        b"authorization",
+        b"x-api-key",
+    }
+)
+
+_OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})
+_OPEN_BELOW = "/console/"
+#: Histories of users, if only as examples.
+_CLOSED = "/console/examples.json"
+_KEY_PARAMETERS = frozenset({"key", "api_key", "api-key", "apikey", "x-api-key", "access_token"})
+
+
+def trouble(
+    status: int, error: str, request_id: str, headers: dict[str, str] | None = None
+) -> Response:
+    """An answer that says what is wrong in our words alone."""
+    body = Trouble(error=error, request_id=request_id).model_dump_json()
+    return Response(body, status, headers, media_type="application/json")
+
+
+class _RefusedError(Exception):
+    def __init__(self, status: int, error: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status, error)
+        self.status, self.error, self.headers = status, error, headers
+
+
+class _GoneError(Exception):
+    """The client left before its body was whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """Asks for a key, and holds each key to its rate."""
+
+    ring: KeyRing
+    rates: Rates = field(default_factory=Rates)
+
+    def caller(self, scope: Scope, headers: Headers) -> str | None:
+        """Name of the key that a request has; None for pages that are open to all."""
+        if _is_open(scope["path"]):
+            return None
+        if _key_in_query(scope.get("query_string", b"")):
+            raise _unknown(
+                "a key in the address is not accepted, since addresses are kept in logs: revoke "
+                "it, and send a new one as Authorization: Bearer KEY"
+            )
+        key = self.ring.check(_token(headers))
+        if key is None:
+            raise _unknown("expected a valid key, as Authorization: Bearer KEY or X-API-Key: KEY")
+        wait_s = self.rates.take(key.name, key.rate_per_s, key.burst)
+        if wait_s > 0:
+            raise _RefusedError(
+                429,
+                f"this key may ask {key.rate_per_s:g} times a second: see Retry-After",
+                {"Retry-After": str(max(1, math.ceil(wait_s)))},
+            )
+        return key.name
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN_PATHS or (path.startswith(_OPEN_BELOW) and path != _CLOSED)
+
+
+class Gate:
+    """Lets requests through to an ASGI application.
+
+    Args:
+        app: the application behind.
+        max_body_bytes: larger bodies are refused with 413.
+        read_timeout_s: bodies that take longer to arrive are refused with 408.
+        guard: who asks for keys; without it, everyone is let in.
+        refused: is told the path and the status of every answer that is an error.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        max_body_bytes: int = 1_000_000,
+        read_timeout_s: float = 10.0,
+        guard: Guard | None = None,
+        refused: Callable[[str, int], None] | None = None,
+    ) -> None:
+        self._app, self._guard, self._refused = app, guard, refused
+        self._max_body_bytes, self._read_timeout_s = max_body_bytes, read_timeout_s
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # nothing here speaks it, and no key was asked for
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(raw=scope["headers"])
+        request_id = uuid.uuid4().hex
+        arrived_s = time.monotonic()
+        status = 0
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            request_id = _request_id(headers) or request_id
+            caller = None if self._guard is None else self._guard.caller(scope, headers)
+            scope["state"] = {REQUEST_ID: request_id, ARRIVED: arrived_s, CALLER: caller}
+            scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _KEPT_BACK]
+            # No other method has a body here: what comes with one is never read.
+            body = await self._body(headers, receive) if scope["method"] == "POST" else b""
+            await self._app(scope, _replay(body, receive), note_status)
+        except _GoneError:
+            return
+        except _RefusedError as no:
+            await trouble(no.status, no.error, request_id, no.headers)(scope, receive, note_status)
+        except Exception as error:  # its message may hold user text, so it goes no further
+            logger.error("request %s: %s at %s", request_id, type(error).__name__, _place(error))
+            if status:
+                raise RuntimeError("the answer broke off") from None
+            await trouble(500, "internal error", request_id)(scope, receive, note_status)
+        finally:
+            if status >= 400 and self._refused is not None:
+                self._refused(scope["path"], status)
+
+    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        """The whole body, never more than the limit of it."""
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise _RefusedError(415, "expected content-type application/json")
+        if headers.get("content-encoding", "identity").strip().lower() != "identity":
+            raise _RefusedError(415, "expected a body without content-encoding")
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length[:12]) > self._max_body_bytes:
+            raise self._too_large()
+        try:
+            async with asyncio.timeout(self._read_timeout_s):
+                return await self._read(receive)
+        except TimeoutError:
+            raise _RefusedError(408, "the body took too long to arrive") from None
+
+    async def _read(self, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _GoneError
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._max_body_bytes:
+                raise self._too_large()
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    def _too_large(self) -> _RefusedError:
+        return _RefusedError(413, f"expected a body of at most {self._max_body_bytes} bytes")
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body at once, and afterwards what comes (the disconnect)."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return replayed
+
+
+def _request_id(headers: Headers) -> str | None:
+    """The id that the client gave; others can follow it through their logs, so it must be plain."""
+    given = headers.get("x-request-id")
+    if given is not None and not _GOOD_ID.fullmatch(given):
+        raise _RefusedError(
+            400, "header X-Request-Id: expected 1 to 64 letters, digits, dots, _ or -"
+        )
+    return given
+
+
+def _token(headers: Headers) -> str:
+    """What was sent as a key; empty, which is no key, where nothing was."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
+
+
+def _key_in_query(query: bytes) -> bool:
+    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
+    return any(
+        name.lower() in _KEY_PARAMETERS or name.startswith(PREFIX) or value.startswith(PREFIX)
+        for name, value in given
+    )
+
+
+def _unknown(error: str) -> _RefusedError:
+    return _RefusedError(401, error, {"WWW-Authenticate": "Bearer"})
+
+
+def _place(error: BaseException) -> str:
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}:{frame.lineno}"

@@ -1,0 +1,145 @@
+"""The Serve applications: one of each version's members, and the front that answers HTTP.
+
+Import paths for Serve's own tools: `penchant.serve.versions.app:build_version` and `:build_front`.
+"""
+
+# No `from __future__ import annotations`: Serve reads the types of the builders at run time.
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+from ray import serve
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
+from ray.serve.deployment import Application, Deployment
+
+from penchant.ensembles.artefacts.artefact import read_ensemble_card
+from penchant.serve.answering.card import version_of
+from penchant.serve.answering.member_deployment import MAX_BATCH, MemberReplica
+from penchant.serve.answering.places import Layout, Place, measured_ms, place_members
+from penchant.serve.front import Front
+from penchant.serve.versions.service import Live
+
+__all__ = ["FrontArgs", "VersionArgs", "build_front", "build_version", "live_of"]
+
+
+class VersionArgs(BaseModel):
+    """Which ensemble, and how large."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    directory: str = Field(description="The ensemble's artefact, on a disk that all nodes see.")
+    layout: Layout = Layout()
+    cpus_per_replica: float = Field(
+        default=0.1, gt=0, description="CPUs that Ray sets aside for each replica."
+    )
+    threads: int = Field(default=1, ge=1, description="CPUs that a replica computes on.")
+    max_replicas: int = Field(default=2, ge=1, description="Of each deployment, under load.")
+
+
+class FrontArgs(BaseModel):
+    """What is the same for all versions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    service: str = Field(description="The service directory, on a disk that all nodes see.")
+    cpus_per_replica: float = Field(default=0.1, gt=0)
+    min_replicas: int = Field(default=2, ge=1, description="With two, one may die unnoticed.")
+    max_replicas: int = Field(default=2, ge=1)
+    max_body_bytes: int = Field(default=1_000_000, ge=1_000, description="Of a request.")
+    guarded: bool = Field(default=True, description="Ask for API keys.")
+    users: str | None = Field(
+        default=None, description="redis://... where fronts stand on several machines."
+    )
+
+
+def live_of(args: VersionArgs) -> Live:
+    """A version as `traffic.json` names it.
+
+    Raises:
+        DataError: the directory holds no whole artefact.
+    """
+    return Live(
+        version=version_of(Path(args.directory)),
+        directory=args.directory,
+        layout=args.layout,
+        places=_places_of(args),
+    )
+
+
+def _places_of(args: VersionArgs) -> list[Place]:
+    """Where the members of a version live.
+
+    Raises:
+        DataError: the directory holds no whole artefact.
+    """
+    card = read_ensemble_card(Path(args.directory))
+    members = list(card["weights"])
+    return place_members(measured_ms(Path(args.directory), members), args.layout.placement)
+
+
+def build_version(args: VersionArgs) -> Application:
+    """The members of an ensemble. It has no route: the front asks them.
+
+    Raises:
+        DataError: the directory holds no whole artefact.
+    """
+    root, *others = _places_of(args)
+    beside = [_bound(place, args, []) for place in others]
+    return _bound(root, args, beside)
+
+
+def _bound(place: Place, args: VersionArgs, beside: list[Application]) -> Application:
+    made = _deployment(
+        MemberReplica,
+        place.name,
+        cpus=args.cpus_per_replica,
+        replicas=(place.replicas, max(args.max_replicas, place.replicas)),
+        ongoing=4 * MAX_BATCH,
+        target=MAX_BATCH / 4,
+    )
+    return made.bind(args.directory, place.members, args.threads, args.layout.engine, beside)
+
+
+def build_front(args: FrontArgs) -> Application:
+    """What answers HTTP, whichever versions are live."""
+    made = _deployment(
+        serve.ingress()(Front),
+        "front",
+        cpus=args.cpus_per_replica,
+        replicas=(args.min_replicas, max(args.min_replicas, args.max_replicas)),
+        # What comes beyond is refused by the proxy, which costs less than to take it in.
+        ongoing=64,
+        target=32.0,
+    )
+    return made.bind(args.service, args.max_body_bytes, args.guarded, args.users)
+
+
+def _deployment(
+    what: type, name: str, *, cpus: float, replicas: tuple[int, int], ongoing: int, target: float
+) -> Deployment:
+    """Ray's defaults do not scale, queue without limit and take minutes to miss a dead replica.
+
+    What waits is kept short: a request that waits longer than its deadline is work for nothing.
+    """
+    made = serve.deployment(
+        name=name,
+        ray_actor_options={"num_cpus": cpus},
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=replicas[0],
+            max_replicas=replicas[1],
+            target_ongoing_requests=target,
+            upscale_delay_s=5.0,
+            downscale_delay_s=120.0,
+        ),
+        max_ongoing_requests=ongoing,
+        max_queued_requests=max(ongoing // 4, 1),
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
+        health_check_period_s=2.0,
+        health_check_timeout_s=5.0,
+        graceful_shutdown_wait_loop_s=0.2,
+        graceful_shutdown_timeout_s=15.0,  # more than the longest deadline
+        max_constructor_retry_count=2,
+        max_surge_percent=100,
+        rolling_update_percentage=1.0,
+    )
+    return made(what)

@@ -1,0 +1,146 @@
+"""A service as a file, for a cluster: Ray Serve's configuration, or KubeRay's RayService.
+
+    serve deploy service.yaml              # a cluster that runs
+    kubectl apply -f rayservice.yaml       # Kubernetes with KubeRay
+
+The front follows `traffic.json` of the service directory there as it does on one machine, so that
+`penchant serve deploy` and `rollback` work on both.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from penchant.platform.errors import ConfigError
+from penchant.serve.answering.places import Layout
+from penchant.serve.versions.app import FrontArgs, VersionArgs, live_of
+from penchant.serve.versions.deploy import DEFAULT
+from penchant.serve.versions.service import Service, Traffic
+
+__all__ = ["ray_service", "serve_config"]
+
+_CPUS_PER_REPLICA = 1.0
+_MAX_REPLICAS = 8
+
+
+def serve_config(
+    directory: Path,
+    service: Service,
+    *,
+    host: str = "0.0.0.0",
+    port: int = 8000,
+    layout: Layout = DEFAULT,
+    max_replicas: int = _MAX_REPLICAS,
+) -> dict[str, Any]:
+    """Ray Serve's configuration of a service; its first `traffic.json` is written too.
+
+    Args:
+        directory: the artefact, at a path that all nodes see.
+        service: the service directory, at such a path too, with API keys in it.
+        host: where the proxies listen.
+        port: where the proxies listen.
+        layout: how its members run.
+        max_replicas: of each deployment, under load.
+
+    Raises:
+        ConfigError: there are no API keys.
+        DataError: the artefact is not whole.
+    """
+    if not service.has_keys():
+        raise ConfigError(
+            f"{service.directory} has no keys.json: a cluster's endpoint can be reached by others. "
+            f"Make a key with `penchant serve key add NAME --service {service.directory}`."
+        )
+    version = VersionArgs(
+        directory=str(directory.resolve()),
+        layout=layout,
+        cpus_per_replica=_CPUS_PER_REPLICA,
+        max_replicas=max_replicas,
+    )
+    live = live_of(version)
+    front = FrontArgs(
+        service=str(service.directory),
+        cpus_per_replica=_CPUS_PER_REPLICA,
+        max_replicas=max_replicas,
+        guarded=True,
+    )
+    service.switch(Traffic(primary=live), "build")
+    return {
+        "proxy_location": "EveryNode",
+        "http_options": {"host": host, "port": port},
+        "logging_config": {"enable_access_log": False},
+        "applications": [
+            {
+                "name": live.app,
+                "route_prefix": None,
+                "import_path": "penchant.serve.versions.app:build_version",
+                "args": version.model_dump(mode="json"),
+            },
+            {
+                "name": "front",
+                "route_prefix": "/",
+                "import_path": "penchant.serve.versions.app:build_front",
+                "args": front.model_dump(mode="json"),
+            },
+        ],
+    }
+
+
+def ray_service(config: dict[str, Any], *, image: str, claim: str, mount: str) -> dict[str, Any]:
+    """KubeRay's RayService for a configuration.
+
+    Args:
+        config: of `serve_config`.
+        image: has Penchant installed.
+        claim: persistent volume claim (ReadWriteMany) that holds the artefacts and the service.
+        mount: where it is mounted, so that the configuration's paths exist.
+    """
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    text = StringIO()
+    YAML(typ="safe").dump(config, text)
+    head = _pod("head", image, claim, mount, cpu="2", memory="8Gi")
+    worker = _pod("worker", image, claim, mount, cpu="4", memory="16Gi")
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayService",
+        "metadata": {"name": "penchant"},
+        "spec": {
+            "serveConfigV2": text.getvalue(),
+            "rayClusterConfig": {
+                "enableInTreeAutoscaling": True,
+                # The head only steers: what computes stands on workers, which may be replaced.
+                "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},
+                "workerGroupSpecs": [
+                    {
+                        "groupName": "members",
+                        "replicas": 1,
+                        "minReplicas": 1,
+                        "maxReplicas": 10,
+                        "rayStartParams": {},
+                        "template": worker,
+                    }
+                ],
+            },
+        },
+    }
+
+
+def _pod(name: str, image: str, claim: str, mount: str, *, cpu: str, memory: str) -> dict[str, Any]:
+    size = {"cpu": cpu, "memory": memory}
+    return {
+        "spec": {
+            "containers": [
+                {
+                    "name": f"ray-{name}",
+                    "image": image,
+                    "resources": {"requests": size, "limits": size},
+                    "volumeMounts": [{"name": "penchant", "mountPath": mount}],
+                }
+            ],
+            "volumes": [{"name": "penchant", "persistentVolumeClaim": {"claimName": claim}}],
+        }
+    }

@@ -1,0 +1,150 @@
+"""The service directory: what outlives the process that serves.
+
+endpoint.json      where it listens, and on which Ray
+traffic.json       which versions are live, and what each gets: the front follows this file
+versions.jsonl     every change of that, with its time
+keys.json  users.sqlite  feedback.sqlite  predictions/
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from penchant.platform.errors import ConfigError, DataError
+from penchant.platform.store import write_json
+from penchant.serve.answering.places import Layout, Place
+from penchant.serve.gate.keys import KeyRing
+
+__all__ = ["Endpoint", "Live", "Service", "Traffic"]
+
+
+class Live(BaseModel):
+    """A version whose members run."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: str
+    directory: str
+    layout: Layout
+    places: list[Place]
+
+    @property
+    def app(self) -> str:
+        """Name of its Serve application."""
+        return f"version-{self.version}"
+
+
+class Traffic(BaseModel):
+    """Which version gets what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    primary: Live
+    canary: Live | None = None
+    canary_share: float = Field(default=0.0, ge=0, le=1)
+    shadow: Live | None = None
+    previous: Live | None = Field(default=None, description="What a rollback returns to.")
+
+    def lives(self) -> list[Live]:
+        """Every version that must run."""
+        every = (self.primary, self.canary, self.shadow, self.previous)
+        return list({live.version: live for live in every if live is not None}.values())
+
+
+class Endpoint(BaseModel):
+    """Where a service is reached."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: str
+    ray_address: str
+    pid: int
+    cpus_per_replica: float
+    max_replicas: int
+
+
+class Service:
+    """A service directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.resolve()
+
+    def has_keys(self) -> bool:
+        """Whether anybody was given a key."""
+        return bool(KeyRing(self.directory).stored())
+
+    @property
+    def users(self) -> Path:
+        return self.directory / "users.sqlite"
+
+    @property
+    def examples(self) -> Path:
+        return self.directory / "examples.json"
+
+    @property
+    def traffic_file(self) -> Path:
+        return self.directory / "traffic.json"
+
+    def traffic(self) -> Traffic | None:
+        """What is live; None where nothing was deployed.
+
+        Raises:
+            DataError: the file is not as it was written.
+        """
+        if not self.traffic_file.is_file():
+            return None
+        try:
+            return Traffic.model_validate_json(self.traffic_file.read_bytes())
+        except ValidationError as error:
+            raise DataError(
+                f"{self.traffic_file} is not as Penchant writes it ({error.error_count()} fields): "
+                "remove it and deploy again."
+            ) from error
+
+    def switch(self, traffic: Traffic, action: str) -> None:
+        """Let the front follow another split of the traffic, and note it."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        told = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "action": action}
+        told |= {
+            role: live.version
+            for role in ("primary", "canary", "shadow", "previous")
+            if (live := getattr(traffic, role)) is not None
+        }
+        with (self.directory / "versions.jsonl").open("a") as log:
+            log.write(json.dumps(told) + "\n")
+        write_json(self.traffic_file, traffic.model_dump(mode="json"))
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every switch, oldest first."""
+        path = self.directory / "versions.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def announce(self, endpoint: Endpoint) -> None:
+        """Say where the service is reached."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        write_json(self.directory / "endpoint.json", endpoint.model_dump(mode="json"))
+
+    def retire(self) -> None:
+        """Nothing listens any more; what was live is known from `versions.jsonl`."""
+        for name in ("endpoint.json", "traffic.json"):
+            (self.directory / name).unlink(missing_ok=True)
+
+    def endpoint(self) -> Endpoint:
+        """Where the service is reached.
+
+        Raises:
+            ConfigError: none runs.
+        """
+        path = self.directory / "endpoint.json"
+        if not path.is_file():
+            raise ConfigError(
+                f"{self.directory} holds no running service: expected an endpoint.json, which "
+                "`penchant serve run RUN_DIR --service DIR` writes. Start one, or name another "
+                "directory with --service."
+            )
+        return Endpoint.model_validate_json(path.read_bytes())

@@ -1,0 +1,176 @@
+"""A pretraining as one Ray Train run: what its workers do, and how the caller follows them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from penchant.platform.cluster import Cluster
+from penchant.platform.config import Resources
+from penchant.platform.errors import ConfigError, DataError, PenchantError, RunError
+from penchant.platform.language_models import Head, load_model, load_tokenizer
+from penchant.platform.progress import Progress
+from penchant.platform.store import write_json
+from penchant.trainers.course import Group, last_checkpoint
+from penchant.trainers.ledger import Ledger
+from penchant.trainers.pretrain.corpus import Corpus
+from penchant.trainers.pretrain.plan import PretrainSettings
+from penchant.trainers.pretrain.training import Pretrained, Stand, pretrain_model
+
+__all__ = ["CORPUS_FILE", "MODEL", "RESULT_FILE", "keep_model", "train_on_ray"]
+
+CORPUS_FILE, RESULT_FILE, MODEL = "corpus.safetensors", "result.json", "model"
+_LEDGER, _REFUSED, _TRAIN = "steps.jsonl", "refused.json", "train"
+_LOOK_S = 0.5  # between two looks at the ledger
+
+
+def train_on_ray(
+    work: Path,
+    settings: PretrainSettings,
+    resources: Resources,
+    cluster: Cluster,
+    progress: Progress,
+) -> None:
+    """Train on the Ray that is connected; the model and `result.json` then stand in `work`.
+
+    Raises:
+        ConfigError: more workers are asked for than a private Ray has CPUs, or the model does not
+            fit the memory.
+        RunError: the training failed; its last checkpoint is kept.
+    """
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    if cluster.private and resources.workers > cluster.cpus:
+        raise ConfigError(
+            f"resources.workers is {resources.workers}, but this machine has {cluster.cpus} CPUs; "
+            "expected a CPU for each. Lower it."
+        )
+    (work / _REFUSED).unlink(missing_ok=True)
+    task = {
+        "work": str(work.resolve()),
+        "settings": settings.model_dump(mode="json"),
+        "memory": resources.memory,
+    }
+    logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # failures are told below
+    trainer = TorchTrainer(
+        train_worker,
+        train_loop_config=task,
+        torch_config=TorchConfig(backend="gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=resources.workers,
+            resources_per_worker={"CPU": max(cluster.cpus // resources.workers, 1)},
+        ),
+        run_config=RunConfig(
+            name="pretrain",  # the same name goes on where it was cut
+            storage_path=str(work.resolve() / _TRAIN),
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            failure_config=FailureConfig(max_failures=2),
+        ),
+    )
+    with _followed(work, progress), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of Ray's own settings, by Ray
+        try:
+            error: BaseException | None = trainer.fit().error
+        except Exception as failure:  # whatever Ray raises is told in our words
+            error = failure
+    if (work / _REFUSED).exists():
+        _raise(json.loads((work / _REFUSED).read_text()))
+    if error is not None:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise RunError(
+            f"pretrain: the workers failed: {(lines or [type(error).__name__])[-1].rstrip('.')}. "
+            "The last checkpoint is kept: mend the cause and run the same command to go on."
+        ) from error
+
+
+def train_worker(task: dict[str, Any]) -> None:
+    """What each Ray Train worker runs.
+
+    Args:
+        task: `work` (a directory that all workers see), `settings`, and the dial `memory`.
+    """
+    import ray.train
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    context = ray.train.get_context()
+    group = Group(rank=context.get_world_rank(), workers=context.get_world_size())
+    work, settings = Path(task["work"]), PretrainSettings.model_validate(task["settings"])
+    ledger = Ledger(work / _LEDGER)
+
+    def report(stand: Stand, checkpoint: Path | None) -> None:
+        if group.rank == 0:
+            ledger.append(vars(stand))
+        kept = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
+        ray.train.report(vars(stand), checkpoint=kept)
+
+    corpus = Corpus.load(work / CORPUS_FILE)
+    try:
+        with last_checkpoint(group) as resume:
+            found = pretrain_model(settings, corpus, group, report, resume, task["memory"])
+    except PenchantError as error:  # alike on every worker, and alike if tried again
+        if group.rank == 0:
+            write_json(work / _REFUSED, {"kind": type(error).__name__, "message": str(error)})
+        return
+    if found is not None:
+        keep_model(found, settings, work)
+
+
+def keep_model(found: Pretrained, settings: PretrainSettings, work: Path) -> None:
+    """Write the Hugging Face directory, then `result.json`."""
+    shutil.rmtree(work / MODEL, ignore_errors=True)
+    head: Head = "masked" if settings.masked else "causal"
+    model: Any = load_model(settings.base, head=head, layers=settings.layers)
+    model.load_state_dict(found.weights)
+    model.save_pretrained(work / MODEL)
+    load_tokenizer(settings.base).save_pretrained(work / MODEL)
+    write_json(work / RESULT_FILE, found.facts)
+
+
+@contextmanager
+def _followed(work: Path, progress: Progress) -> Iterator[None]:
+    """Tell what the ledger says while the body runs."""
+    ledger, done = Ledger(work / _LEDGER), threading.Event()
+    told = len(ledger.read())
+
+    def follow() -> None:
+        nonlocal told
+        start: int | None = None  # the step that this run began with
+        while True:
+            last = done.is_set()
+            for line in ledger.read()[told:]:
+                told += 1
+                if start is None:  # time is counted from the first step on
+                    start = line["step"]
+                    progress.expect("pretraining", {"pretrain": line["steps"] - start})
+                progress.step("pretrain", line["step"] - start, _note(line))
+            if last:
+                return
+            done.wait(_LOOK_S)
+
+    thread = threading.Thread(target=follow, name="pretrain-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _note(line: dict[str, Any]) -> str:
+    where = f"step {line['step']}/{line['steps']}"
+    return f"{where}, loss {line['loss']:.3f}, {line['tokens_per_s']:,.0f} tokens/s"
+
+
+def _raise(refused: dict[str, str]) -> None:
+    kinds: dict[str, type[PenchantError]] = {
+        kind.__name__: kind for kind in (ConfigError, DataError, RunError)
+    }
+    raise kinds[refused["kind"]](refused["message"])

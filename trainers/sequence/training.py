@@ -1,0 +1,188 @@
+"""Training of one sequence member inside a worker group: epochs, early stopping, checkpoints.
+
+Losses are sums over requests divided by the number of requests of the *global* batch, so that the
+curve does not depend on how many workers share the work.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+
+from penchant.platform.recipes import SequenceRecipe
+from penchant.platform.requests import Requests
+from penchant.trainers.course import Course, Epoch, Group
+from penchant.trainers.init_from import init_network, origin, text_model
+from penchant.trainers.member import Past
+from penchant.trainers.sequence.engine import share_of_rate
+from penchant.trainers.sequence.judging import judged_ranking, judged_requests
+from penchant.trainers.sequence.learner import SequenceLearner
+from penchant.trainers.sequence.model import SequenceMember, copier, score_network
+from penchant.trainers.sequence.network import SequenceNetwork, basket_loss
+from penchant.trainers.sequence.plan import TrainingPlan
+from penchant.trainers.step_log import StepLog
+from penchant.trainers.throughput import flops_per_token
+
+__all__ = ["train_sequence"]
+
+
+def train_sequence(
+    recipe: SequenceRecipe,
+    past: Past,
+    select: Requests,
+    text: torch.Tensor | None,
+    group: Group,
+    report: Callable[[Epoch, Path | None], None],
+    resume: Path | None = None,
+    steps: StepLog | None = None,
+) -> tuple[SequenceMember, list[dict[str, Any]]]:
+    """Train until `epochs` are done or `select` has not improved for `patience` epochs.
+
+    Args:
+        text: item vectors, shape (V, width), when the recipe names a language model; they are
+            where its training begins, if it is trained.
+        report: called by every worker after every epoch; rank 0 passes a checkpoint directory.
+        resume: checkpoint to go on from.
+        steps: is told of every step and epoch.
+
+    Returns:
+        The member with the best weights on `select`, and the history of epochs.
+    """
+    begun_with = origin(recipe)
+    learner = _learner(recipe, past, text, group)
+    plan = TrainingPlan(recipe, past)
+    course, best = Course(), dict[str, torch.Tensor]()
+    if resume is not None:
+        best, progress = learner.load(resume)
+        course = Course(**progress["course"])
+    judged = judged_requests(select)
+    if steps is not None:
+        steps.begin(
+            learner.engine,
+            course.step,
+            token_flops=flops_per_token(learner.network),  # a language model's work is not counted
+            request_flops=6 * past.log.num_items * recipe.size.dim,  # scores of all items
+        )
+    while not course.is_over(recipe):
+        began = time.perf_counter()
+        train_loss, events = _train_epoch(learner, recipe, plan, course, group, steps)
+        seconds = time.perf_counter() - began
+        loss, metric = _judge(learner.network, recipe, past, judged, group)
+        epoch = Epoch(
+            epoch=course.next_epoch,
+            epochs=recipe.epochs,
+            train_loss=train_loss,
+            select_loss=loss,
+            metric="ndcg@10",
+            select_metric=metric,
+            seconds=seconds,
+            events_per_s=events / seconds,
+        )
+        course.epochs.append(vars(epoch))
+        if steps is not None:
+            steps.end_epoch(epoch)
+        if loss < course.best_loss:
+            course.best_loss, course.best_epoch = loss, course.next_epoch
+            best = learner.state()
+        course.next_epoch += 1
+        with tempfile.TemporaryDirectory() as partial:
+            checkpoint = None
+            if group.rank == 0:
+                checkpoint = Path(partial)
+                progress = {"course": vars(course)}
+                learner.save(best, progress, checkpoint)
+            report(epoch, checkpoint)
+    learner.restore(best)
+    member = SequenceMember(
+        recipe=recipe,
+        network=learner.network,
+        write_text=_text_writer(recipe, learner),
+        origin=begun_with,
+    )
+    return member, course.epochs
+
+
+def _learner(
+    recipe: SequenceRecipe, past: Past, text: torch.Tensor | None, group: Group
+) -> SequenceLearner:
+    """A fresh network, and the language model where the recipe trains it."""
+    encoder = None
+    if recipe.text is not None and recipe.text_training is not None:
+        from penchant.trainers.sequence.item_encoder import build_encoder  # brings transformers
+
+        encoder = build_encoder(text_model(recipe), recipe.text_training, past.texts, recipe.seed)
+    torch.manual_seed(recipe.seed)
+    network = SequenceNetwork(recipe, past.log.num_items, text)
+    init_network(network, recipe)
+    return SequenceLearner(recipe, network, encoder, group)
+
+
+def _text_writer(
+    recipe: SequenceRecipe, learner: SequenceLearner
+) -> Callable[[Path], object] | None:
+    """What keeps the language model behind the item vectors, if it is not the recipe's `text`."""
+    if learner.encoder is not None:
+        return learner.encoder.write
+    if recipe.init_from is None or text_model(recipe) == recipe.text:
+        return None
+    return copier(Path(text_model(recipe)))
+
+
+def _train_epoch(
+    learner: SequenceLearner,
+    recipe: SequenceRecipe,
+    plan: TrainingPlan,
+    course: Course,
+    group: Group,
+    steps: StepLog | None = None,
+) -> tuple[float, int]:
+    """One pass; returns the mean loss over steps and the events read, over all workers."""
+    epoch = course.next_epoch
+    pieces, batches = plan.pieces(epoch), plan.batches(epoch)
+    total_steps = len(batches) * recipe.epochs
+    losses, events = torch.zeros(len(batches)), 0
+    if steps is not None:
+        steps.begin_epoch(epoch, len(batches), total_steps)
+    learner.begin_epoch()
+    for at, chosen in enumerate(batches):
+        step = plan.step(pieces, chosen, epoch, group.rank, group.workers)
+        rate = learner.set_rates(course.step, total_steps)
+        logits = learner.logits(step, (epoch, at))
+        loss = basket_loss(logits, step.target, step.target_request).sum() / step.global_requests
+        learner.engine.backward(loss * group.workers)  # DeepSpeed takes the mean over workers
+        learner.engine.step()
+        losses[at] = loss.detach()
+        events += step.events
+        course.step += 1
+        if steps is not None:
+            steps.step(
+                loss=float(losses[at]),
+                learning_rate=rate,
+                tokens=len(step.batch.time_features),
+                requests=step.global_requests,
+                events=step.events,
+            )
+    learner.end_epoch(share_of_rate(course.step - len(batches) // 2, total_steps))
+    counted = group.total(torch.tensor([float(events)], dtype=torch.float64))
+    return float(group.total(losses).mean()), int(counted.item())
+
+
+def _judge(
+    network: SequenceNetwork, recipe: SequenceRecipe, past: Past, judged: Requests, group: Group
+) -> tuple[float, float]:
+    """Loss and NDCG@10 on the judged requests, shared among the workers."""
+    mine = judged.take(np.arange(group.rank, len(judged), group.workers))
+    sums = torch.zeros(3, dtype=torch.float64)
+    if len(mine):
+        scores = score_network(network, recipe, past.log, mine)
+        losses, ndcg = judged_ranking(scores, mine, past)
+        sums = torch.tensor([float(losses.sum()), float(ndcg.sum()), len(mine)]).double()
+    loss, metric, number = group.total(sums).tolist()
+    return loss / number, metric / number
