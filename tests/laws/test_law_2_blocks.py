@@ -18,7 +18,7 @@ from penchant.platform.timeline import Block
 
 ROOT = Path(__file__).resolve().parents[2]
 SNIPPET = """
-from penchant.ensembles.{module} import {combiner}
+from penchant.ensembles.combiners.{module} import {combiner}
 from penchant.ensembles.predictions import Predictions, {block}
 
 
