@@ -24,7 +24,7 @@ import platform
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from peers.servers import HAS_LITSERVE, Server, running
 
 from penchant.platform.errors import PenchantError, RunError
 from penchant.platform.prepared import Prepared
+from penchant.platform.requests import Requests
 from penchant.serve.load.bodies import recorded_bodies
 from penchant.serve.load.cost import sgemm_gflops
 from penchant.serve.load.plan import LoadPlan
@@ -57,16 +58,27 @@ SHARE = 0.6  # of the slowest server's rate, at which all are compared
 DEADLINE_MS = 10_000  # the longest there is: an answer without some members is less work
 PEERS = ("fastapi", "litserve") if HAS_LITSERVE else ("fastapi",)
 OURS = ("penchant", "together")
+FRESH = 2_800  # histories that a cell has to itself: more than any server answers meanwhile
 
 
 @dataclass
 class Bench:
-    """Cells of the table as they are measured."""
+    """Cells of the table as they are measured.
+
+    No server meets a history again, unless a cell is about that: ours remembers what it has read.
+    """
 
     bodies: Sequence[bytes]
     duration_s: float
     warmup_s: float
     cells: dict[str, dict[str, Any]] = field(default_factory=dict)
+    used: int = 0
+
+    def fresh(self) -> list[bytes]:
+        """Bodies with histories that no cell had lately."""
+        at = self.used % len(self.bodies)
+        self.used += FRESH
+        return [*self.bodies[at:], *self.bodies[:at]]
 
     def measure(
         self,
@@ -87,7 +99,7 @@ class Bench:
             concurrency=callers,
             rate=rate,
         )
-        report = run_load(server.url, bodies or self.bodies, plan, pid=server.pid)
+        report = run_load(server.url, bodies or self.fresh(), plan, pid=server.pid)
         self.cells[f"{server.name} {cell}"] = report.to_json()
         _print_row(server.name, cell, report)
         return report
@@ -141,6 +153,12 @@ def compare(bench: Bench, directory: Path, callers: Sequence[int], quick: bool) 
     }
 
 
+def of_different_moments(requests: Requests) -> Requests:
+    """Without those whose user has the same history as in another one."""
+    moments = np.stack([requests.user, requests.end], axis=1)
+    return requests.take(np.sort(np.unique(moments, axis=0, return_index=True)[1]))
+
+
 def equal_rate(best: Mapping[str, float]) -> float:
     """Requests per second at which all can be compared."""
     slowest = min(best, key=lambda name: best[name])
@@ -154,7 +172,7 @@ def equal_rate(best: Mapping[str, float]) -> float:
 
 def own_cells(bench: Bench, ours: Server, quick: bool) -> dict[str, Any]:
     """Several candidates at once, and users who come back."""
-    single = [_with_candidates(body, 1) for body in bench.bodies]
+    single = [_with_candidates(body, 1) for body in bench.fresh()[:FRESH]]
     many = bench.measure(ours, f"1 caller, {CANDIDATES} candidates", callers=1)
     one = bench.measure(ours, "1 caller, 1 candidate", bodies=single, callers=1)
     singly = median_ms(one)
@@ -221,8 +239,9 @@ def run(folder: Path, quick: bool) -> dict[str, Any]:
     prepared: Prepared = prepare_movies(folder)
     save_text(prepared, MEMBERS if quick else 8)
     stored = StoredRequests.open(prepared.run.root)
+    stored = replace(stored, requests=of_different_moments(stored.requests))
     bench = Bench(
-        bodies=recorded_bodies(stored, PATH, candidates=CANDIDATES),
+        bodies=recorded_bodies(stored, PATH, candidates=CANDIDATES, limit=8 * FRESH),
         duration_s=4.0 if quick else 20.0,
         warmup_s=1.0 if quick else 3.0,
     )

@@ -56,8 +56,9 @@ def prepare_movies(folder: Path) -> Prepared:
     experiment = Experiment(
         name="serve-peers",
         data=Data(source="movielens-100k"),
-        time=Time(quantiles={"select": 0.7, "blend": 0.8, "test": 0.9}),
-        requests=Requests(unit="event", per_block=1000),
+        # An early test: its histories are what is sent, and each is sent once.
+        time=Time(quantiles={"select": 0.1, "blend": 0.15, "test": 0.2}),
+        requests=Requests(unit="event", per_block=80_000),
         members=tuple(_recipe(events) for events in WINDOWS),
     )
     return prepare(experiment, RunDirectory(folder / "run"))

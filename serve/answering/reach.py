@@ -8,7 +8,6 @@ nothing, they are asked once more, and the place is left out when that does not 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -66,7 +65,7 @@ class Reach:
 
     async def __call__(self, member_id: str, question: Question) -> Scores | None:
         place = self._place_of[member_id]
-        if self._breakers[place].down:
+        if self._breakers[place].is_down():
             raise DownError
         answers = await self._join(place, member_id, question)
         return answers[member_id]
@@ -90,7 +89,8 @@ class Reach:
                 call.task.cancel()
 
     async def _ask(self, place: str, members: Sequence[str], question: Question) -> Answers:
-        breaker, began = self._breakers[place], time.monotonic()
+        breaker = self._breakers[place]
+        asked = breaker.asked()
         try:
             try:
                 answers = await self._send(place, members, question)
@@ -98,14 +98,18 @@ class Reach:
                 async with asyncio.timeout(_AGAIN_S):
                     answers = await self._send(place, members, question)
         except asyncio.CancelledError:
-            breaker.missed(time.monotonic() - began)
+            breaker.missed(asked)
             raise
         except BackPressureError:
+            breaker.refused(asked)
             raise OverloadedError from None
         except (RayActorError, DeploymentUnavailableError, TimeoutError):
-            breaker.died()
+            breaker.failed(asked)
             raise DownError from None
-        breaker.answered()
+        except Exception:  # it said something, and that is sound
+            breaker.answered(asked)
+            raise
+        breaker.answered(asked)
         return answers
 
     async def _send(self, place: str, members: Sequence[str], question: Question) -> Answers:

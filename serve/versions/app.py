@@ -107,9 +107,10 @@ def build_front(args: FrontArgs) -> Application:
         "front",
         cpus=args.cpus_per_replica,
         replicas=(args.min_replicas, max(args.min_replicas, args.max_replicas)),
-        # What comes beyond is refused by the proxy, which costs less than to take it in.
-        ongoing=64,
-        target=32.0,
+        # More than two batches under way only wait. What comes beyond the proxy refuses, which
+        # costs less than to take it in.
+        ongoing=2 * MAX_BATCH,
+        target=MAX_BATCH,
     )
     return made.bind(args.service, args.max_body_bytes, args.guarded, args.users)
 
