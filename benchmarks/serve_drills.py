@@ -1,6 +1,6 @@
 """Hurts a served ensemble in every way that its service owner fears, and says what happened.
 
-    python benchmarks/serve_drills.py runs/demo                  # about 25 minutes, with the soak
+    python benchmarks/serve_drills.py runs/demo                  # about 40 minutes, with the soak
     python benchmarks/serve_drills.py runs/demo --quick          # two minutes
     python benchmarks/serve_drills.py runs/demo --table docs/serving.md
 
@@ -25,6 +25,7 @@ from typing import Any
 
 from drills import changes, failures
 from drills.load import saturation
+from drills.nodes import lose_node, lose_store
 from drills.scaling import scale
 from drills.served import Served, served
 from drills.truth import offline_is_online
@@ -76,6 +77,18 @@ def drills(
     ]
 
 
+def alone(
+    directory: Path, temp: Path, bodies: Sequence[bytes]
+) -> list[tuple[str, Callable[[], Any]]]:
+    """Drills that want a Ray of their own."""
+    return [
+        ("scaling", lambda: scale(directory, temp / "scaled", bodies, busy_s=45, idle_s=180)),
+        ("node", lambda: lose_node(directory, temp / "nodes", bodies, 5.0)),
+        ("store", lambda: lose_store(directory, temp / "store", bodies, 5.0, kept=False)),
+        ("kept store", lambda: lose_store(directory, temp / "kept", bodies, 5.0, kept=True)),
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a run that was compared")
@@ -98,15 +111,13 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         temp = Path(folder)
-        if not args.only or set(args.only) != {"scaling"}:
+        if not args.only or set(args.only) - {name for name, _ in alone(directory, temp, bodies)}:
             with served(directory, temp / "service", "--placement", "apart") as service:
                 for name, drill in drills(service, args.run, other, temp, bodies, args.quick):
                     keep(name, drill)
-        if not args.quick:
-            keep(
-                "scaling",
-                lambda: scale(directory, temp / "scaled", bodies, busy_s=45, idle_s=180),
-            )
+        for name, drill in alone(directory, temp, bodies):
+            if not args.quick:
+                keep(name, drill)
     facts = {
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
