@@ -200,15 +200,21 @@ class Requests(_Section):
 
 
 class Search(_Section):
-    """Sequence members over windows x sizes; `base` holds what they share."""
+    """Sequence members over windows x sizes x seeds; `base` holds what they share."""
 
     windows: tuple[Window, ...] = Field(min_length=1)
     sizes: tuple[Size, ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(0,),
+        min_length=1,
+        description="Where training begins: members that differ in nothing else still help one "
+        "another.",
+    )
     base: SequenceRecipe = SequenceRecipe(kind="sequence")
 
     @model_validator(mode="after")
     def _grid_decides(self) -> Search:
-        decided = sorted({"window", "size", "name"} & self.base.model_fields_set)
+        decided = sorted({"window", "size", "seed", "name"} & self.base.model_fields_set)
         if decided:
             raise ValueError(f"the grid decides {', '.join(decided)}: remove it from `base`")
         return self

@@ -129,7 +129,7 @@ def open_prepared(run: RunDirectory) -> Prepared:
 
 
 def _write_experiment(experiment: Experiment, run: RunDirectory) -> None:
-    decided = {"search": {"base": {"window", "size", "name"}}}  # by the grid
+    decided = {"search": {"base": {"window", "size", "seed", "name"}}}  # by the grid
     tree = experiment.model_dump(mode="json", exclude_none=True, exclude=decided)
     partial = run.root / ".experiment.yaml"
     with partial.open("w") as file:

@@ -135,6 +135,12 @@ class SequenceRecipe(RecipeBase):
     patience: int = Field(
         default=2, ge=1, description="Epochs without gain on `select` before stopping."
     )
+    average: int | None = Field(
+        default=None,
+        ge=2,
+        description="Take the mean weights of so many of the best epochs, if it does better on "
+        "`select` than the best epoch alone.",
+    )
     batch_tokens: int = Field(default=2048, ge=16, description="Tokens of a global batch.")
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -174,7 +180,7 @@ Recipe = Annotated[
 
 
 #: Settings that came later: where they are not used, a member keeps the id that it had before.
-_LATER = ("text_training", "init_from")
+_LATER = ("text_training", "init_from", "average")
 
 
 def recipe_id(recipe: Recipe) -> str:

@@ -35,14 +35,15 @@ _BASELINE_STEPS = 3  # a baseline's share of the progress bar, in epochs of a se
 
 
 def experiment_recipes(experiment: Experiment) -> list[Recipe]:
-    """The listed members, then the search's grid of windows x sizes; equal recipes once."""
+    """The listed members, then the search's grid of windows x sizes x seeds; equal recipes once."""
     recipes: list[Recipe] = list(experiment.members)
     if experiment.search is not None:
         base = experiment.search.base
         recipes += [
-            base.model_copy(update={"window": window, "size": size})
+            base.model_copy(update={"window": window, "size": size, "seed": seed})
             for window in experiment.search.windows
             for size in experiment.search.sizes
+            for seed in experiment.search.seeds
         ]
     return list({recipe_id(recipe): recipe for recipe in recipes}.values())
 

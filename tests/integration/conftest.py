@@ -37,7 +37,7 @@ requests: {{unit: group, per_block: 200}}
 refit: true
 members:
   - {{kind: popularity, name: popular, window: {{days: 14}}}}
-  - {{kind: sequence, name: long, size: {{dim: 32, layers: 1}}, epochs: 40, patience: 40,
+  - {{kind: sequence, name: long, size: {{dim: 32, layers: 1}}, epochs: 40, patience: 40, average: 3,
      learning_rate: 3.0e-4, batch_tokens: 256, max_tokens: 16}}
 search:
   windows: [{{days: 21}}, {{}}]

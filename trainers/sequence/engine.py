@@ -44,12 +44,12 @@ def share_of_rate(step: int, total_steps: int) -> float:
 
 
 def save_checkpoint(
-    engine: Any, best: dict[str, torch.Tensor], progress: dict[str, Any], directory: Path
+    engine: Any, kept: dict[str, torch.Tensor], progress: dict[str, Any], directory: Path
 ) -> None:
-    """Weights, moments, the best weights so far, and where the run stands."""
+    """Weights, moments, the weights of the best epochs, and where the run stands."""
     network, optimizer = engine.module, engine.optimizer
     tensors = {f"model.{name}": t for name, t in network.state_dict().items()}
-    tensors |= {f"best.{name}": t for name, t in best.items()}
+    tensors |= {f"kept.{name}": t for name, t in kept.items()}
     for name, parameter in network.named_parameters():
         for moment in _MOMENTS:
             if moment in (state := optimizer.state[parameter]):
@@ -62,7 +62,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(engine: Any, directory: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Put the engine back where `save_checkpoint` left it; returns best weights and progress."""
+    """Put the engine back where `save_checkpoint` left it; returns what was kept, and progress."""
     tensors = load_file(directory / "state.safetensors")
     network, optimizer = engine.module, engine.optimizer
 
@@ -76,4 +76,4 @@ def load_checkpoint(engine: Any, directory: Path) -> tuple[dict[str, torch.Tenso
         if name in moments["exp_avg"]:
             optimizer.state[parameter] = {m: moments[m][name] for m in _MOMENTS}
     progress: dict[str, Any] = json.loads((directory / "progress.json").read_text())
-    return part("best"), progress
+    return part("kept"), progress

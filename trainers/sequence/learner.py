@@ -152,14 +152,14 @@ class SequenceLearner:
         """Go back to where `state` was taken."""
         self._whole.load_state_dict(state)
 
-    def save(self, best: dict[str, Tensor], progress: dict[str, Any], directory: Path) -> None:
-        """Write a checkpoint: weights, moments, the best state, and where the run stands."""
-        save_checkpoint(self.engine, best, progress, directory)
+    def save(self, kept: dict[str, Tensor], progress: dict[str, Any], directory: Path) -> None:
+        """Write a checkpoint: weights, moments, the best states, and where the run stands."""
+        save_checkpoint(self.engine, kept, progress, directory)
         if self._text_engine is not None:
             save_checkpoint(self._text_engine, {}, {}, directory / _ENCODER)
 
     def load(self, directory: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Go on from where `save` was; returns the best state and the progress."""
+        """Go on from where `save` was; returns the best states and the progress."""
         if self._text_engine is not None:
             load_checkpoint(self._text_engine, directory / _ENCODER)
         return load_checkpoint(self.engine, directory)

@@ -27,6 +27,7 @@ from penchant.trainers.sequence.learner import SequenceLearner
 from penchant.trainers.sequence.model import SequenceMember, copier, score_network
 from penchant.trainers.sequence.network import SequenceNetwork, basket_loss
 from penchant.trainers.sequence.plan import TrainingPlan
+from penchant.trainers.soup import Kept, best_epochs, keep_epoch, mean_weights, weights_of
 from penchant.trainers.step_log import StepLog
 from penchant.trainers.throughput import flops_per_token
 
@@ -53,14 +54,15 @@ def train_sequence(
         steps: is told of every step and epoch.
 
     Returns:
-        The member with the best weights on `select`, and the history of epochs.
+        The member with the best weights on `select`, and the history of epochs; where a mean of
+        epochs was tried, the last one tells of it as `mean`.
     """
     begun_with = origin(recipe)
     learner = _learner(recipe, past, text, group)
     plan = TrainingPlan(recipe, past)
-    course, best = Course(), dict[str, torch.Tensor]()
+    course, kept = Course(), Kept()
     if resume is not None:
-        best, progress = learner.load(resume)
+        kept, progress = learner.load(resume)
         course = Course(**progress["course"])
     judged = judged_requests(select)
     if steps is not None:
@@ -90,16 +92,16 @@ def train_sequence(
             steps.end_epoch(epoch)
         if loss < course.best_loss:
             course.best_loss, course.best_epoch = loss, course.next_epoch
-            best = learner.state()
+        kept = keep_epoch(kept, course.epochs, recipe.average or 1, learner.state())
         course.next_epoch += 1
         with tempfile.TemporaryDirectory() as partial:
             checkpoint = None
             if group.rank == 0:
                 checkpoint = Path(partial)
                 progress = {"course": vars(course)}
-                learner.save(best, progress, checkpoint)
+                learner.save(kept, progress, checkpoint)
             report(epoch, checkpoint)
-    learner.restore(best)
+    _take_best(learner, recipe, past, course, kept, judged, group)
     member = SequenceMember(
         recipe=recipe,
         network=learner.network,
@@ -107,6 +109,27 @@ def train_sequence(
         origin=begun_with,
     )
     return member, course.epochs
+
+
+def _take_best(
+    learner: SequenceLearner,
+    recipe: SequenceRecipe,
+    past: Past,
+    course: Course,
+    kept: Kept,
+    judged: Requests,
+    group: Group,
+) -> None:
+    """The mean of the best epochs where that does better on `select`, else the best epoch."""
+    epochs = best_epochs(course.epochs, recipe.average or 1)
+    if len(epochs) > 1:
+        learner.restore(mean_weights(kept, epochs))
+        loss, metric = _judge(learner.network, recipe, past, judged, group)
+        found = {"averaged": sorted(epochs), "select_loss": loss, "select_metric": metric}
+        course.epochs[-1]["mean"] = found
+        if loss < course.best_loss:
+            return
+    learner.restore(weights_of(kept, course.best_epoch))
 
 
 def _learner(
