@@ -34,8 +34,8 @@ def speed_table(
         f"{found['gflop_per_request']} GFLOP a request; {machine['cpus']} CPUs shared with the "
         f"load generator, {found['sgemm_gflops']} GFLOP/s sgemm; {time.strftime('%Y-%m-%d')}. "
         "`penchant` has each member in a process of its own, `together` all of them in each of "
-        "two processes. All servers gave equal scores, each ran alone, and no history was sent twice "
-        "to one, but where users come back.",
+        "two processes. All servers gave equal scores, each ran alone, and no history was sent "
+        "twice to one, but where users come back.",
         "",
         *rows,
         "",
