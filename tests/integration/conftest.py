@@ -37,8 +37,8 @@ requests: {{unit: group, per_block: 200}}
 refit: true
 members:
   - {{kind: popularity, name: popular, window: {{days: 14}}}}
-  - {{kind: sequence, name: long, size: {{dim: 32, layers: 1}}, epochs: 40, patience: 40, average: 3,
-     learning_rate: 3.0e-4, batch_tokens: 256, max_tokens: 16}}
+  - {{kind: sequence, name: long, size: {{dim: 32, layers: 1}}, epochs: 40, patience: 40,
+     average: 3, learning_rate: 3.0e-4, batch_tokens: 256, max_tokens: 16}}
 search:
   windows: [{{days: 21}}, {{}}]
   sizes: [{{dim: 16, layers: 1}}, {{dim: 32, layers: 1}}]
