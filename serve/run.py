@@ -17,6 +17,7 @@ from types import FrameType
 from penchant.platform.cluster import Cluster, environment, start_ray
 from penchant.platform.errors import ConfigError, RunError, UnreachableError
 from penchant.serve.answering.places import Layout
+from penchant.serve.gate.proxy import SERVE_VARIABLES
 from penchant.serve.versions.deploy import DEFAULT, start_version, why_not
 from penchant.serve.versions.service import Endpoint, Service, Traffic
 
@@ -24,16 +25,6 @@ __all__ = ["FRONT", "find_ensemble", "free_port", "serving", "wait_for_stop"]
 
 #: Name of the Serve application that answers HTTP.
 FRONT = "front"
-
-#: Read when Serve's processes start. Serve's own lines go to its log files, not to the terminal.
-_SERVE = {
-    "RAY_SERVE_LOG_TO_STDERR": "0",
-    # Ray gives its workers the manners of a batch job; who answers customers goes first.
-    "RAY_worker_niceness": "0",
-    # A proxy that has died is missed after these; by default only after half a minute.
-    "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
-    "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
-}
 
 #: Artefact of the best single member, which `report.json` names by the member's own id.
 _SINGLE = "single"
@@ -98,7 +89,7 @@ def serving(
     _check_port(host, port)
     members = len(read_ensemble_card(directory)["weights"])
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with environment(_SERVE), start_ray(address="local") as cluster:
+    with environment(SERVE_VARIABLES), start_ray(address="local") as cluster:
         share, replicas = _size(members + 1, cluster)
         try:
             _start(directory, service, host, port, layout, share, replicas, guarded)
@@ -184,8 +175,7 @@ def _start(
     front = FrontArgs(
         service=str(service.directory),
         cpus_per_replica=share,
-        min_replicas=min(replicas, 2),
-        max_replicas=replicas,
+        max_replicas=max(replicas, 2),
         guarded=guarded,
     )
     try:

@@ -22,39 +22,60 @@ __all__ = ["Admission", "Rate"]
 
 #: Requests under way that are always let in: what is fast needs no estimate.
 _FLOOR = 16
-#: Part of its deadline that a request may spend waiting.
-_PART = 0.6
 _DEADLINE_S = 2.0
 _PATHS = ("/v1/score", "/v1/recommend", "/v1/explain", "/v1/batch")
 
 
 class Rate:
-    """The most requests a second that were finished in any half second of the last ten.
+    """How many requests a second are finished while there are some under way, lately.
+
+    Answers come in bursts, since members answer in batches, so it is the mean that counts; and
+    seconds in which nobody asked say nothing of what could be done.
 
     Args:
         now: a clock in seconds that never goes back.
     """
 
-    _BUCKET_S, _BUCKETS = 0.5, 20
+    _LATELY_S, _LEAST_S = 10.0, 0.25
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._counts: deque[tuple[int, int]] = deque(maxlen=self._BUCKETS)
+        self._under_way, self._since = 0, 0.0
+        self._busy: deque[tuple[float, float, int]] = deque()  # end, busy seconds, finished
 
-    def finished(self) -> None:
-        """One more."""
-        bucket = int(self._now() / self._BUCKET_S)
-        if self._counts and self._counts[-1][0] == bucket:
-            bucket, count = self._counts.pop()
-            self._counts.append((bucket, count + 1))
-        else:
-            self._counts.append((bucket, 1))
+    @property
+    def under_way(self) -> int:
+        """Requests that have begun and not ended."""
+        return self._under_way
 
-    def peak(self) -> float | None:
-        """Requests a second; None where nothing was finished lately."""
-        oldest = int(self._now() / self._BUCKET_S) - self._BUCKETS
-        counts = [count for bucket, count in self._counts if bucket > oldest]
-        return max(counts) / self._BUCKET_S if counts else None
+    def begun(self) -> None:
+        """One more is under way."""
+        self._count(0)
+        self._under_way += 1
+
+    def ended(self, *, good: bool) -> None:
+        """One less is; what was refused or failed is no sign of what can be done."""
+        self._count(int(good))
+        self._under_way -= 1
+
+    def mean(self) -> float | None:
+        """Requests a second; None where too little was done lately to tell."""
+        self._count(0)
+        busy_s = sum(seconds for _, seconds, _ in self._busy)
+        finished = sum(number for _, _, number in self._busy)
+        return finished / busy_s if finished and busy_s >= self._LEAST_S else None
+
+    def _count(self, finished: int) -> None:
+        """Close the stretch that has passed since the last change."""
+        now = self._now()
+        busy_s = now - self._since if self._under_way else 0.0
+        self._since = now
+        if self._busy and int(self._busy[-1][0]) == int(now):  # one entry a second
+            _, seconds, number = self._busy.pop()
+            busy_s, finished = busy_s + seconds, finished + number
+        self._busy.append((now, busy_s, finished))
+        while self._busy[0][0] < now - self._LATELY_S:
+            self._busy.popleft()
 
 
 class Admission:
@@ -63,6 +84,8 @@ class Admission:
     Args:
         app: the application behind.
         rate: of what is finished.
+        part: of its deadline that a request may spend waiting. In the proxy, which refuses for next
+            to nothing, it is less than in the front.
         refused: is told the path and the status of every refusal.
     """
 
@@ -70,17 +93,18 @@ class Admission:
         self,
         app: ASGIApp,
         rate: Rate | None = None,
+        *,
+        part: float = 0.9,
         refused: Callable[[str, int], None] | None = None,
     ) -> None:
-        self._app, self._rate, self._refused = app, rate or Rate(), refused
-        self._under_way = 0
+        self._app, self._rate, self._part, self._refused = app, rate or Rate(), part, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in _PATHS:
             await self._app(scope, receive, send)
             return
         wait_s = self._wait_s()
-        if wait_s > _PART * _deadline_s(scope):
+        if wait_s > self._part * _deadline_s(scope):
             headers = {"Retry-After": str(max(round(wait_s), 1))}
             error = "too many requests are under way; come back later"
             if self._refused is not None:
@@ -95,20 +119,19 @@ class Admission:
                 good = message["status"] == 200
             await send(message)
 
-        self._under_way += 1
+        self._rate.begun()
         try:
             await self._app(scope, receive, note)
         finally:
-            self._under_way -= 1
-            if good:
-                self._rate.finished()
+            self._rate.ended(good=good)
 
     def _wait_s(self) -> float:
         """How long one more request would take."""
-        peak = self._rate.peak()
-        if self._under_way < _FLOOR:
+        under_way = self._rate.under_way
+        if under_way < _FLOOR:
             return 0.0
-        return self._under_way / peak if peak is not None else _DEADLINE_S
+        rate = self._rate.mean()
+        return _DEADLINE_S if rate is None else under_way / rate
 
 
 def _deadline_s(scope: Scope) -> float:

@@ -21,6 +21,10 @@ from penchant.serve.versions.service import Live
 
 __all__ = ["FrontArgs", "VersionArgs", "build_front", "build_version", "live_of"]
 
+#: Requests that a replica may have. Admission refuses long before: a router that finds all replicas
+#: full backs off for half a second at a time, while they fall idle (docs/lab-notes.md).
+_MOST = 1000
+
 
 class VersionArgs(BaseModel):
     """Which ensemble, and how large."""
@@ -94,7 +98,6 @@ def _bound(place: Place, args: VersionArgs, beside: list[Application]) -> Applic
         place.name,
         cpus=args.cpus_per_replica,
         replicas=(place.replicas, max(args.max_replicas, place.replicas)),
-        ongoing=4 * MAX_BATCH,
         target=MAX_BATCH / 4,
     )
     return made.bind(args.directory, place.members, args.threads, args.layout.engine, beside)
@@ -107,20 +110,18 @@ def build_front(args: FrontArgs) -> Application:
         "front",
         cpus=args.cpus_per_replica,
         replicas=(args.min_replicas, max(args.min_replicas, args.max_replicas)),
-        # More than two batches under way only wait. What comes beyond the proxy refuses, which
-        # costs less than to take it in.
-        ongoing=2 * MAX_BATCH,
-        target=MAX_BATCH,
+        target=2 * MAX_BATCH,
     )
     return made.bind(args.service, args.max_body_bytes, args.guarded, args.users)
 
 
 def _deployment(
-    what: type, name: str, *, cpus: float, replicas: tuple[int, int], ongoing: int, target: float
+    what: type, name: str, *, cpus: float, replicas: tuple[int, int], target: float
 ) -> Deployment:
     """Ray's defaults do not scale, queue without limit and take minutes to miss a dead replica.
 
-    What waits is kept short: a request that waits longer than its deadline is work for nothing.
+    Admission keeps short what waits, by time and not by number: a request that waits longer than
+    its deadline is work for nothing.
     """
     made = serve.deployment(
         name=name,
@@ -132,8 +133,8 @@ def _deployment(
             upscale_delay_s=5.0,
             downscale_delay_s=120.0,
         ),
-        max_ongoing_requests=ongoing,
-        max_queued_requests=max(ongoing // 4, 1),
+        max_ongoing_requests=_MOST,
+        max_queued_requests=_MOST,
         backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
         health_check_period_s=2.0,
         health_check_timeout_s=5.0,

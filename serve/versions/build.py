@@ -14,6 +14,7 @@ from typing import Any
 
 from penchant.platform.errors import ConfigError
 from penchant.serve.answering.places import Layout
+from penchant.serve.gate.proxy import SERVE_VARIABLES
 from penchant.serve.versions.app import FrontArgs, VersionArgs, live_of
 from penchant.serve.versions.deploy import DEFAULT
 from penchant.serve.versions.service import Service, Traffic
@@ -137,6 +138,7 @@ def _pod(name: str, image: str, claim: str, mount: str, *, cpu: str, memory: str
                 {
                     "name": f"ray-{name}",
                     "image": image,
+                    "env": [{"name": n, "value": v} for n, v in SERVE_VARIABLES.items()],
                     "resources": {"requests": size, "limits": size},
                     "volumeMounts": [{"name": "penchant", "mountPath": mount}],
                 }
