@@ -90,6 +90,7 @@ class Door:
                     user=user,
                     caller=caller,
                     latency_ms=(time.monotonic() - began) * 1000,
+                    traceparent=request.headers.get("traceparent"),
                 )
                 self._observer.answered(seen)
             return answered

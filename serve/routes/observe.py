@@ -32,6 +32,7 @@ class Seen:
     user: str | None  # id of the user, where the request named one: watchers keep only its hash
     caller: str | None  # name of the API key
     latency_ms: float
+    traceparent: str | None = None  # of the request, as it came (W3C Trace Context)
 
 
 class Observer(Protocol):

@@ -2,7 +2,8 @@
 
 Nothing is sent unless the standard variables name a collector, such as
 `OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318`; `OTEL_TRACES_SAMPLER` and `OTEL_SERVICE_NAME`
-hold too. A span carries ids of the request, the version and the members, nothing of a user.
+hold too. A request with a `traceparent` continues its caller's trace. A span carries ids of the
+request, the version and the members, nothing of a user.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING
 from penchant.serve.routes.observe import Seen
 
 if TYPE_CHECKING:
+    from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SpanExporter
 
@@ -43,14 +45,14 @@ class Traces:
         if self._tracer is None:
             return
         from opentelemetry import trace
-        from opentelemetry.context import Context
 
+        outside = _outside(seen.traceparent)
         answer = seen.answer
         end_ns = time.time_ns()
         start_ns = end_ns - round(seen.latency_ms * _NS_PER_MS)
         whole = self._tracer.start_span(
             f"POST {seen.path}",
-            context=Context(),  # a trace of its own
+            context=outside,
             kind=trace.SpanKind.SERVER,
             start_time=start_ns,
             attributes={
@@ -64,7 +66,7 @@ class Traces:
                 "penchant.left_out": [f"{one.member}: {one.reason}" for one in answer.left_out],
             },
         )
-        within = trace.set_span_in_context(whole, Context())
+        within = trace.set_span_in_context(whole, outside)
         for name, latency_ms in seen.verdict.latency_ms.items():
             # When a member was asked is not told; what counts is how long it took.
             part = self._tracer.start_span(
@@ -84,6 +86,15 @@ class Traces:
         """Send what waits and stop."""
         if self._provider is not None:
             self._provider.shutdown()
+
+
+def _outside(traceparent: str | None) -> Context:
+    """The caller's trace; where it names none, or none that is well formed, a new one."""
+    from opentelemetry.context import Context
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    carrier = {} if traceparent is None else {"traceparent": traceparent}
+    return TraceContextTextMapPropagator().extract(carrier, Context())
 
 
 def _provider(exporter: SpanExporter | None) -> TracerProvider | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -131,3 +132,28 @@ def test_spans_reach_the_collector_of_the_environment(
     assert sorted(names) == ["POST /v1/score", "member one", "member two"]
     service = {one.key: one.value.string_value for one in resource.resource.attributes}
     assert service["service.name"] == "penchant"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "trace_id", "parent"),
+    [
+        (f"00-{'4b' * 16}-{'a1' * 8}-01", int("4b" * 16, 16), int("a1" * 8, 16)),
+        ("00-what-ever-01", None, None),
+        (f"00-{'00' * 16}-{'a1' * 8}-01", None, None),
+        (None, None, None),
+    ],
+)
+def test_a_callers_trace_goes_on_and_nonsense_begins_a_new_one(
+    traceparent: str | None, trace_id: int | None, parent: int | None
+) -> None:
+    exporter = InMemorySpanExporter()
+    traces = Traces(exporter)
+    traces.answered(replace(SEEN, traceparent=traceparent))
+    traces.close()
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    whole, part = spans["POST /v1/score"], spans["member one"]
+    assert (None if whole.parent is None else whole.parent.span_id) == parent
+    assert trace_id is None or whole.context.trace_id == trace_id
+    assert part.context.trace_id == whole.context.trace_id
+    assert part.parent is not None
+    assert part.parent.span_id == whole.context.span_id
