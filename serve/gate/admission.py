@@ -22,26 +22,30 @@ __all__ = ["Admission", "Rate"]
 
 #: Requests under way that are always let in: what is fast needs no estimate.
 _FLOOR = 16
-_DEADLINE_S = 2.0
+#: And so many where it is not known yet how fast they are.
+_UNKNOWN = 64
+_DEADLINE_S, _LONGEST_S = 2.0, 10.0
 _PATHS = ("/v1/score", "/v1/recommend", "/v1/explain", "/v1/batch")
 
 
 class Rate:
-    """How many requests a second are finished while there are some under way, lately.
+    """How many requests a second can be finished, as far as the last seconds show.
 
-    Answers come in bursts, since members answer in batches, so it is the mean that counts; and
-    seconds in which nobody asked say nothing of what could be done.
+    Where few are under way, their rate is that of those who ask, so that only stretches with
+    several count. Answers come in bursts, since members answer in batches, and a machine may stand
+    still for a second; so the best two seconds in a row say what can be done.
 
     Args:
         now: a clock in seconds that never goes back.
     """
 
-    _LATELY_S, _LEAST_S = 10.0, 0.25
+    _SEVERAL = 4
+    _LATELY_S, _LEAST_S = 15, 0.5
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._under_way, self._since = 0, 0.0
-        self._busy: deque[tuple[float, float, int]] = deque()  # end, busy seconds, finished
+        self._seconds: deque[tuple[int, float, int]] = deque()  # which, busy seconds, finished
 
     @property
     def under_way(self) -> int:
@@ -58,24 +62,31 @@ class Rate:
         self._count(int(good))
         self._under_way -= 1
 
-    def mean(self) -> float | None:
+    def best(self) -> float | None:
         """Requests a second; None where too little was done lately to tell."""
         self._count(0)
-        busy_s = sum(seconds for _, seconds, _ in self._busy)
-        finished = sum(number for _, _, number in self._busy)
-        return finished / busy_s if finished and busy_s >= self._LEAST_S else None
+        seconds = list(self._seconds)
+        pairs = zip(seconds, seconds[1:] or [(0, 0.0, 0)], strict=False)
+        rates = [
+            (one[2] + two[2]) / (one[1] + two[1])
+            for one, two in pairs
+            if one[1] + two[1] >= self._LEAST_S
+        ]
+        return max(rates, default=None) or None
 
     def _count(self, finished: int) -> None:
         """Close the stretch that has passed since the last change."""
         now = self._now()
-        busy_s = now - self._since if self._under_way else 0.0
+        several = self._under_way >= self._SEVERAL
+        busy_s = now - self._since if several else 0.0
         self._since = now
-        if self._busy and int(self._busy[-1][0]) == int(now):  # one entry a second
-            _, seconds, number = self._busy.pop()
-            busy_s, finished = busy_s + seconds, finished + number
-        self._busy.append((now, busy_s, finished))
-        while self._busy[0][0] < now - self._LATELY_S:
-            self._busy.popleft()
+        finished = finished if several else 0
+        if self._seconds and self._seconds[-1][0] == int(now):
+            _, before_s, number = self._seconds.pop()
+            busy_s, finished = before_s + busy_s, number + finished
+        self._seconds.append((int(now), busy_s, finished))
+        while self._seconds[0][0] < now - self._LATELY_S:
+            self._seconds.popleft()
 
 
 class Admission:
@@ -130,8 +141,10 @@ class Admission:
         under_way = self._rate.under_way
         if under_way < _FLOOR:
             return 0.0
-        rate = self._rate.mean()
-        return _DEADLINE_S if rate is None else under_way / rate
+        rate = self._rate.best()
+        if rate is not None:
+            return under_way / rate
+        return 0.0 if under_way < _UNKNOWN else _LONGEST_S
 
 
 def _deadline_s(scope: Scope) -> float:
