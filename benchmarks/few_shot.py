@@ -22,7 +22,8 @@ rating of the train part once, with stars, under its real user.
 
 Not as in TALLRec: no validation sample is read (they stop on the AUC of 1,000), genres are read
 beside titles and years, and when a rating was made is read too. Intervals are t-intervals over the
-draws; the test samples are the same in all. AUC in percent; the last line is one JSON object.
+draws; the test samples are the same in all. AUC in percent, of all pairs of samples and `within`
+users, where knowing who likes much is worth nothing. The last line printed is one JSON object.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ from penchant.platform.sources import resolve
 from penchant.platform.store import RunDirectory
 from penchant.platform.text_recipes import HistoryText
 from penchant.platform.timeline import Window
+from penchant.platform.within import auc_within
 from penchant.trainers.boosted.answers import fit_answers
 from penchant.trainers.boosted.model import fit_boosted
 from penchant.trainers.counting.personal import fit_personal
@@ -112,25 +114,28 @@ def events_of(samples: Rows) -> Rows:
     return (np.sort(samples)[:, None] + np.arange(-HISTORY, 1)).ravel()
 
 
+def rows_of(log: EventLog, rows: Rows, offsets: Rows) -> EventLog:
+    """A log of these rows alone, under other users."""
+    columns = {name: getattr(log, name)[rows] for name in ("item", "time_ms", "kind", "value")}
+    return EventLog(**columns, group=None, offsets=offsets, num_items=log.num_items)
+
+
 def pseudo_users(log: EventLog, samples: Rows, *, stars: bool) -> EventLog:
     """A log that holds these samples alone, each as a user of its own, in the log's order.
 
     Answers are a like or none, and so are histories unless they keep their `stars`. An answer comes
     a millisecond later (times are seconds), so that no history stands at its own time.
     """
-    rows = events_of(samples)
-    answer = np.arange(len(rows)) % (HISTORY + 1) == HISTORY
-    value = log.value[rows]
-    likes = np.where(value > ABOVE, YES, NO).astype(np.float32)
-    return EventLog(
-        item=log.item[rows],
-        time_ms=log.time_ms[rows] + answer,
-        kind=log.kind[rows],
-        value=np.where(answer, likes, value) if stars else likes,
-        group=None,
-        offsets=np.arange(len(samples) + 1, dtype=np.int64) * (HISTORY + 1),
-        num_items=log.num_items,
-    )
+    offsets = np.arange(len(samples) + 1, dtype=np.int64) * (HISTORY + 1)
+    found = rows_of(log, events_of(samples), offsets)
+    answer = np.arange(found.num_events) % (HISTORY + 1) == HISTORY
+    likes = np.where(found.value > ABOVE, YES, NO).astype(np.float32)
+    value = np.where(answer, likes, found.value) if stars else likes
+    return replace(found, time_ms=found.time_ms + answer, value=value)
+
+
+def liked(log: EventLog, rows: Rows) -> NDArray[np.float32]:
+    return (log.value[rows] > ABOVE).astype(np.float32)
 
 
 def asked(log: EventLog, rows: Rows) -> Requests:
@@ -144,7 +149,7 @@ def asked(log: EventLog, rows: Rows) -> Requests:
         target=np.zeros(0, dtype=np.int32),
         target_seen=np.zeros(0, dtype=np.bool_),
         candidate=log.item[rows],
-        label=(log.value[rows] > ABOVE).astype(np.float32),
+        label=liked(log, rows),
     )
 
 
@@ -157,9 +162,8 @@ def past_of(prepared: Prepared, log: EventLog, spec: config.Requests = SPEC) -> 
 
 def answered(past: Past, rows: Rows, window: Window = TEN) -> Member:
     """`boosted` with these rows as its only answers; items' records come from the whole log."""
-    requests = asked(past.log, rows)
-    label = (past.log.value[rows] > ABOVE).astype(np.float32)
-    return fit_answers(BOOSTED.model_copy(update={"window": window}), past, requests, label)
+    recipe = BOOSTED.model_copy(update={"window": window})
+    return fit_answers(recipe, past, asked(past.log, rows), liked(past.log, rows))
 
 
 def few_shot(prepared: Prepared, samples: Rows, *, text: bool) -> Fitted:
@@ -178,16 +182,8 @@ def few_shot(prepared: Prepared, samples: Rows, *, text: bool) -> Fitted:
 
 def informed(prepared: Prepared, samples: Rows) -> Fitted:
     """`boosted` with each rating of the train part once, under its real user."""
-    log, kept = prepared.log, np.unique(events_of(samples))
-    train = EventLog(
-        item=log.item[kept],
-        time_ms=log.time_ms[kept],
-        kind=log.kind[kept],
-        value=log.value[kept],
-        group=None,
-        offsets=np.searchsorted(kept, log.offsets),
-        num_items=log.num_items,
-    )
+    kept = np.unique(events_of(samples))
+    train = rows_of(prepared.log, kept, np.searchsorted(kept, prepared.log.offsets))
     past, rows = past_of(prepared, train), np.searchsorted(kept, np.sort(samples))
     yield "boosted, ratings", answered(past, rows), "real users"
     yield "boosted, ratings, no window", answered(past, rows, Window()), "real users"
@@ -203,11 +199,10 @@ def tuned(prepared: Prepared, log: EventLog, answers: Rows) -> Member:
 
     if not torch.distributed.is_initialized():
         os.environ |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "DS_ACCELERATOR": "cpu"}
-        torch.distributed.init_process_group(
-            "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
-        )
+        meeting = f"file://{prepared.run.root.resolve()}/meeting"
+        torch.distributed.init_process_group("gloo", init_method=meeting, rank=0, world_size=1)
     requests, label = asked(log, answers), np.full(log.num_events, np.nan, dtype=np.float32)
-    label[answers] = log.value[answers] > ABOVE
+    label[answers] = liked(log, answers)
     past, alone = past_of(prepared, replace(log, label=label), BY_LABEL), Group(rank=0, workers=1)
     found, _ = train_text(TEXT, past, requests, alone, lambda *_: None, sharding=Sharding(stage=0))
     return cast(Member, found)  # the first worker has it
@@ -215,21 +210,21 @@ def tuned(prepared: Prepared, log: EventLog, answers: Rows) -> Member:
 
 def measure(prepared: Prepared, split: Split, quick: bool, text: bool) -> list[dict[str, Any]]:
     """A row for each size and member."""
-    log = prepared.log
-    logs = {
-        name: pseudo_users(log, split.test, stars=name == "stars") for name in ("likes", "stars")
-    }
-    tests = {name: (of, asked(of, of.offsets[1:] - 1)) for name, of in logs.items()}
-    tests["real users"] = log, asked(log, np.sort(split.test))
+    log, test = prepared.log, np.sort(split.test)
+    likes, stars = (pseudo_users(log, test, stars=kept) for kept in (False, True))
+    answers = likes.offsets[1:] - 1
+    tests = {"likes": (likes, asked(likes, answers)), "stars": (stars, asked(stars, answers))}
+    tests["real users"] = log, asked(log, test)
+    label = liked(log, test)
 
-    def judged(members: Fitted) -> dict[str, float]:
-        found = {}
-        for name, member, form in members:
-            source, requests = tests[form]
-            found[name] = 100 * auc(member.score(source, requests)[:, 0], requests.label)
-        return found
+    def both(scores: NDArray[np.float32]) -> list[float]:
+        return [100 * auc(scores, label), 100 * auc_within(scores, label, log.user[test])]
 
-    rows = []
+    def judged(members: Fitted) -> dict[str, list[float]]:
+        return {name: both(member.score(*tests[form])[:, 0]) for name, member, form in members}
+
+    share = likes.value.reshape(len(test), -1)[:, :HISTORY].mean(axis=1)
+    rows = [row_of(split, 0, "likes in the history", [both(share)])]
     for size in (16, 64) if quick else tuple(PUBLISHED):
         found = []
         for seed in range(2 if quick else 5):
@@ -237,28 +232,30 @@ def measure(prepared: Prepared, split: Split, quick: bool, text: bool) -> list[d
             found.append(judged(few_shot(prepared, samples, text=text and split.name == "users")))
         rows += [row_of(split, size, name, [one[name] for one in found]) for name in found[0]]
     if not quick:
-        everything = chain(
-            few_shot(prepared, split.train, text=False), informed(prepared, split.train)
-        )
-        found = judged(everything)
-        rows += [row_of(split, len(split.train), name, [one]) for name, one in found.items()]
+        whole = few_shot(prepared, split.train, text=False), informed(prepared, split.train)
+        scores = judged(chain(*whole))
+        rows += [row_of(split, len(split.train), name, [one]) for name, one in scores.items()]
     return rows
 
 
-def row_of(split: Split, size: int, name: str, found: list[float]) -> dict[str, Any]:
+def row_of(split: Split, size: int, name: str, found: list[list[float]]) -> dict[str, Any]:
     """A row of the table, also printed; one fit alone has no interval."""
-    mean, published = float(np.mean(found)), PUBLISHED.get(size) if split.name == "users" else None
-    row = {"split": split.name, "samples": size, "member": name, "auc": round(mean, 2)}
+    each, within = np.array(found).T
+    published = PUBLISHED.get(size) if split.name == "users" else None
+    row: dict[str, Any] = {"split": split.name, "samples": size, "member": name}
+    row["auc"] = round(each.mean(), 2)
     interval = ""
-    if len(found) > 1:
-        half = float(stats.t.ppf(0.975, len(found) - 1) * stats.sem(found))
-        row |= {"low": round(mean - half, 2), "high": round(mean + half, 2)}
-        interval = f"[{mean - half:.1f}, {mean + half:.1f}]"
+    if len(each) > 1:
+        half = float(stats.t.ppf(0.975, len(each) - 1) * stats.sem(each))
+        row |= {"low": round(each.mean() - half, 2), "high": round(each.mean() + half, 2)}
+        interval = f"[{each.mean() - half:.1f}, {each.mean() + half:.1f}]"
     print(
-        f"{split.name:<7}{size:>7,}  {name:<28}{mean:>6.1f}  {interval:<15}{published or '':>7}",
+        f"{split.name:<7}{size:>7,}  {name:<28}{each.mean():>6.1f}  {interval:<15}"
+        f"{within.mean():>7.1f}{published or '':>8}",
         flush=True,
     )
-    return row | {"each": [round(one, 2) for one in found], "published": published}
+    row |= {"each": np.round(each, 2).tolist(), "within": round(within.mean(), 2)}
+    return row | {"published": published}
 
 
 def main() -> None:
@@ -270,9 +267,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         experiment = config.load_experiment(EXAMPLE, ())
         prepared = prepare(experiment, RunDirectory(Path(home) / "run"))
-        print(f"{'split':<7}{'samples':>7}  {'member':<28}{'AUC':>6}  {'95% (draws)':<15}{'7B':>7}")
+        head = f"{'split':<7}{'samples':>7}  {'member':<28}{'AUC':>6}  {'95% (draws)':<15}"
+        print(f"{head}{'within':>7}{'7B':>8}")
         for split in splits(prepared):
-            test_yes = float((prepared.log.value[split.test] > ABOVE).mean())
+            test_yes = float(liked(prepared.log, split.test).mean())
             users = len(np.unique(prepared.log.user[split.test]))
             sizes = {"train": len(split.train), "test": len(split.test), "test_users": users}
             parts[split.name] = sizes | {"test_yes": round(test_yes, 3)}

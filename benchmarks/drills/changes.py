@@ -66,7 +66,8 @@ def update(
         "requests": report.sent,
         "failed": failed(report),
         "degraded": report.degraded,
-        "result": f"every bad version was refused; p99 {report.latency_ms.p99:.0f} ms"
+        "result": f"every bad version was refused; p99 {report.latency_ms.p99:.0f} ms; "
+        f"{report.errors}"
         if report.latency_ms
         else "no answer",
         "met": failed(report) == 0,

@@ -52,7 +52,7 @@ def stop_member(service: Served, bodies: Sequence[bytes], rate: float) -> Row:
         "failed": failed(report),
         "degraded": report.degraded,
         "result": f"replaced and whole after {whole_s:.1f} s; "
-        f"longest answer {_longest(report):.0f} ms at a deadline of 2,000",
+        f"longest answer {_longest(report):.0f} ms at a deadline of 2,000; {report.errors}",
         "met": failed(report) == 0 and whole_s < 60,
     }
 
