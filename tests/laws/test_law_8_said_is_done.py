@@ -64,7 +64,15 @@ CHANGES = {
 }
 #: Keys of `sequence` that shape its training; `TRAINED` of them need a worker group.
 PLANNED = {"batch_tokens": 64, "dropout": 0.5, "seed": 1, "max_tokens": 2}
-TRAINED = {"epochs", "patience", "learning_rate", "weight_decay", "text_training", "init_from"}
+TRAINED = {
+    "epochs",
+    "patience",
+    "average",
+    "learning_rate",
+    "weight_decay",
+    "text_training",
+    "init_from",
+}
 
 
 def changed(recipe, key, value):

@@ -18,7 +18,9 @@ from penchant.platform.recipes import BoostedRecipe
 from penchant.platform.requests import Requests, latest_requests
 from penchant.trainers.boosted.answers import AnswerMember, fit_answers
 from penchant.trainers.boosted.features import Pairs, pair_features
+from penchant.trainers.boosted.habits import habit_features
 from penchant.trainers.boosted.item_facts import item_facts
+from penchant.trainers.boosted.returns import Returns, fit_returns
 from penchant.trainers.boosted.trees import TREES_FILE, fit_trees, tree_parameters
 from penchant.trainers.member import Past, read_card, read_tensors, write_member
 
@@ -34,11 +36,14 @@ class _Lens:
     recipe: BoostedRecipe
     facts: NDArray[np.float32]  # (V, facts)
     popular: NDArray[np.int32]  # (C,)
+    returns: Returns
 
     def rows(self, log: EventLog, requests: Requests) -> tuple[Pairs, NDArray[np.float32]]:
         """The pairs that the trees rank, and their features, shape (pairs, features)."""
-        pairs, features = pair_features(log, requests, self.recipe.window, self.popular)
-        return pairs, np.concatenate([features, self.facts[pairs.item]], axis=1)
+        window = self.recipe.window
+        pairs, features = pair_features(log, requests, window, self.popular)
+        habits = habit_features(log, requests, window, pairs, self.returns)
+        return pairs, np.concatenate([features, habits, self.facts[pairs.item]], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +79,11 @@ class BoostedMember:
     def save(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.trees.save_model(str(directory / TREES_FILE))
-        tensors = {"facts": self.lens.facts, "popular": self.lens.popular}
+        tensors = {
+            "facts": self.lens.facts,
+            "popular": self.lens.popular,
+            **vars(self.lens.returns),
+        }
         write_member(directory, self.recipe, {"num_parameters": self.num_parameters}, tensors)
 
     @classmethod
@@ -86,12 +95,17 @@ class BoostedMember:
         tensors = read_tensors(directory)
         if "facts" not in tensors:
             return AnswerMember.read(directory, recipe, state, tensors)
-        if state.get("positive_above") is not None or state.get("types"):
+        if state.get("positive_above") is not None or "hazard" not in tensors:
             raise DataError(
-                f"{directory} holds a boosted member of an earlier Penchant that answers yes or no "
-                "by other features. Fit the member again."
+                f"{directory} holds a boosted member of an earlier Penchant, with other features. "
+                "Fit the member again."
             )
-        lens = _Lens(recipe=recipe, facts=tensors["facts"], popular=tensors["popular"])
+        lens = _Lens(
+            recipe=recipe,
+            facts=tensors["facts"],
+            popular=tensors["popular"],
+            returns=Returns(hazard=tensors["hazard"], survival=tensors["survival"]),
+        )
         trees = lightgbm.Booster(model_file=str(directory / TREES_FILE))
         return cls(lens=lens, trees=trees, num_parameters=state["num_parameters"])
 
@@ -112,7 +126,9 @@ def fit_boosted(recipe: BoostedRecipe, past: Past) -> BoostedMember | AnswerMemb
         return fit_answers(recipe, past, requests, requests.label)
     facts = item_facts(past)
     popular = np.argsort(-facts[:, 0], kind="stable")[: recipe.popular_candidates]
-    lens = _Lens(recipe=recipe, facts=facts, popular=popular.astype(np.int32))
+    lens = _Lens(
+        recipe=recipe, facts=facts, popular=popular.astype(np.int32), returns=fit_returns(past)
+    )
     random = np.random.default_rng(recipe.seed)
     features, answers = [], []
     for at in range(0, len(requests), _CHUNK):
