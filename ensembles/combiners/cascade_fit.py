@@ -9,8 +9,9 @@ request, and how sure it would be, is computed once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations, product
 from typing import get_args
 
 import numpy as np
@@ -29,7 +30,6 @@ __all__ = ["CascadeCombiner", "CascadePoint"]
 
 #: Of the requests that a stage answers, how many go on; by the number of stages before the last.
 _SHARES = {1: np.arange(1, 20) / 20, 2: np.arange(1, 5) / 5}
-_ROUNDING = 1e-12  # sums of equal terms in another order count as equal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class CascadeCombiner:
         gain -= single
         points: list[CascadePoint] = []
         for trial in sorted(trials.all(), key=lambda trial: (trial.cost_ms, -trial.value)):
-            if not points or trial.value > points[-1].value + _ROUNDING:
+            if not points or trial.value > points[-1].value:
                 # a base that gains nothing loses nothing either
                 kept = (trial.value - single) / gain if gain > 0 else 1.0
                 cascade = trials.cascade(trial)
@@ -130,23 +130,6 @@ class _Trial:
     stages: list[tuple[int, float | None, float]]  # mix, least certainty, share that comes so far
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Begun:
-    """The first stages of cascades, and what they leave to others."""
-
-    stages: list[tuple[int, float | None, float]]
-    known: frozenset[str]  # members that were asked
-    going: NDArray[np.bool_]  # (R,), requests that go on
-    found: NDArray[np.float64]  # (R,), what was reached on the others; 0 on those
-    reached: float = 1.0  # share of requests that go on
-    cost_ms: float = 0.0
-
-    @property
-    def following(self) -> int:
-        """The first mix that may come next."""
-        return self.stages[-1][0] + 1 if self.stages else 0
-
-
 class _Trials:
     """Every cascade over some mixes, judged request by request."""
 
@@ -182,15 +165,14 @@ class _Trials:
 
     def all(self) -> Iterator[_Trial]:
         """Every cascade, single mixes first."""
-        size = len(self._requests)
-        nobody = _Begun(
-            stages=[], known=frozenset(), going=np.ones(size, bool), found=np.zeros(size)
-        )
-        yield from self._ended(nobody, "margin")
+        for place in range(len(self._mixes)):
+            yield from self._judged((place,), (), "margin")
         for signal in self._sure:
             for early, steps in _SHARES.items():
-                for begun in self._longer(nobody, signal, early, steps):
-                    yield from self._ended(begun, signal)
+                for places in combinations(range(len(self._mixes)), early + 1):
+                    if all(self._asked(places)):
+                        for shares in product(steps, repeat=early):
+                            yield from self._judged(places, shares, signal)
 
     def cascade(self, trial: _Trial) -> Cascade:
         """The cascade that was tried."""
@@ -198,65 +180,51 @@ class _Trials:
             Stage(weights=self._mixes[place].weights, least_certainty=least, reached=reached)
             for place, least, reached in trial.stages
         ]
-        names = dict.fromkeys(name for stage in stages for name in stage.weights)
+        names = self._asked([place for place, _, _ in trial.stages])
         return Cascade(
             normalization=self._normalization,
             signal=trial.signal,
             k=self._k,
             stages=stages,
-            cost_ms={name: self._cost_ms[name] for name in names},
+            cost_ms={name: self._cost_ms[name] for own in names for name in own},
         )
 
-    def _longer(
-        self, begun: _Begun, signal: Signal, stages: int, steps: NDArray[np.float64]
-    ) -> Iterator[_Begun]:
-        """All ways to go on for so many stages, but those where too many tie for anybody to."""
-        if not stages:
-            yield begun
-            return
-        for place in range(begun.following, len(self._mixes)):
-            cost = self._cost_of(place, begun)
-            if cost is None:
-                continue
-            sure = self._sure[signal][place]
-            for least in np.quantile(sure[begun.going], steps).tolist():
-                going = begun.going & (sure < least)
-                if going.any():
-                    longer = _Begun(
-                        stages=[*begun.stages, (place, least, begun.reached)],
-                        known=begun.known | self._mixes[place].weights.keys(),
-                        going=going,
-                        found=np.where(begun.going & ~going, self._values[place], begun.found),
-                        reached=float(going.mean()),
-                        cost_ms=cost,
-                    )
-                    yield from self._longer(longer, signal, stages - 1, steps)
+    def _asked(self, places: Sequence[int]) -> list[list[str]]:
+        """Members that each stage asks and no stage before it did."""
+        known: set[str] = set()
+        found = []
+        for place in places:
+            found.append([name for name in self._mixes[place].weights if name not in known])
+            known.update(found[-1])
+        return found
 
-    def _ended(self, begun: _Begun, signal: Signal) -> Iterator[_Trial]:
-        """All ways to answer the requests that go on."""
-        first = begun.following
-        for place, value in enumerate(self._completed(begun), first):
-            cost = self._cost_of(place, begun)
-            if cost is not None:
-                yield _Trial(cost, value, signal, [*begun.stages, (place, None, begun.reached)])
+    def _judged(
+        self, places: tuple[int, ...], shares: tuple[float, ...], signal: Signal
+    ) -> Iterator[_Trial]:
+        """One cascade, or none where too many requests tie for anybody to go on."""
+        answers = np.empty(len(self._requests), dtype=np.int64)
+        going = np.ones(len(answers), dtype=bool)
+        stages, cost = [], 0.0
+        for place, share, own in zip(places, (*shares, None), self._asked(places), strict=True):
+            answers[going] = place
+            reached, least = float(going.mean()), None
+            cost += reached * sum(self._cost_ms[name] for name in own)
+            if share is not None:
+                sure = self._sure[signal][place]
+                least = float(np.quantile(sure[going], share))
+                going = going & (sure < least)
+                if not going.any():
+                    return
+            stages.append((place, least, reached))
+        yield _Trial(cost, self._value(answers), signal, stages)
 
-    def _cost_of(self, place: int, begun: _Begun) -> float | None:
-        """The cost so far with one mix more; None where that asks nobody new."""
-        own = [name for name in self._mixes[place].weights if name not in begun.known]
-        return (
-            begun.cost_ms + begun.reached * sum(self._cost_ms[name] for name in own)
-            if own
-            else None
-        )
-
-    def _completed(self, begun: _Begun) -> list[float]:
-        """The target metric where each of the mixes that may follow answers what goes on."""
-        values, label = self._values[begun.following :], self._requests.label
+    def _value(self, answers: NDArray[np.int64]) -> float:
+        """The target metric where each request is answered by this mix, shape (R,)."""
+        found = self._values[answers, np.arange(len(answers))]
+        label = self._requests.label
         if label is not None and self._metric == "auc":
-            wholes = (np.where(begun.going, own, begun.found) for own in values)
-            return [auc(whole.astype(np.float32), label) for whole in wholes]
-        sums = begun.found.sum() + values @ begun.going.astype(np.float64)
-        return (sums / len(begun.going)).tolist()
+            return auc(found.astype(np.float32), label)
+        return float(found.mean())
 
 
 def _check_costs(predictions: Predictions[Blend], cost_ms: Mapping[str, float]) -> None:

@@ -6,10 +6,6 @@ would make of it. At least k candidates reach the k-th highest of the low ends: 
 lies below is out of the top k, whatever is chosen, and so is such a target; a request whose targets
 are all out counts nothing. Both are set aside for the next `s` additions: the further the sum has
 grown, the more that is and the longer it can last.
-
-With one target a request, as most have, only what can come out on either side of the target
-matters: its distance to the target has such ends, too, and they are closer. What is surely above is
-counted and set aside, what is surely below is set aside.
 """
 
 from __future__ import annotations
@@ -38,14 +34,7 @@ class _Block:
     target: NDArray[np.int64]  # (p,), as columns
     asker: NDArray[np.int64]  # (p,), as rows
     weight: NDArray[np.float64]  # (p,), what a hit is worth
-    above: NDArray[np.int64] | None = None  # (n,), set aside above a request's only target
     aside: bool = False  # some candidates were set aside; the sum is its own
-
-    @cached_property
-    def single(self) -> bool:
-        """Whether each request has one target."""
-        size = len(self.total)
-        return len(self.asker) == size and bool((self.asker[1:] > self.asker[:-1]).all())
 
     @cached_property
     def ends(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -56,22 +45,6 @@ class _Block:
             np.minimum(low, part, out=low)
             np.maximum(high, part, out=high)
         return low, high
-
-    @cached_property
-    def distances(self) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """The lowest and the highest that any member puts above the only target, (n, W) each.
-
-        And the largest score that one gives, (n,): what rounding is relative to.
-        """
-        low = np.full(self.total.shape, np.inf, dtype=np.float32)
-        high, size = -low, np.zeros(len(low), dtype=np.float32)
-        with np.errstate(invalid="ignore"):  # targets that are not asked for: NaN
-            for part in self.parts.values():
-                beside = part - part[self.asker, self.target][:, None]
-                np.minimum(low, beside, out=low)
-                np.maximum(high, beside, out=high)
-                np.maximum(size, _largest(part), out=size)
-        return low, high, size
 
 
 class RankingSearch:
@@ -110,16 +83,15 @@ class RankingSearch:
         self._near = self._blocks  # what can matter until the sum has `_until` members
         self._size, self._until = 0, 1
         # Written over by every trial: asking for fresh memory would cost more than the sums.
-        self._sums = np.empty(max(step * width, _CELLS), dtype=np.float32)
-        self._flags = np.empty(len(self._sums), dtype=np.bool_)
+        self._sums = np.empty(step * width, dtype=np.float32)
+        self._flags = np.empty(step * width, dtype=np.bool_)
 
     def values(self, names: Sequence[str]) -> dict[str, float]:
         """The metric of the mean of those that were added and each of `names`."""
         if self._size >= self._until and len(names) > 1:
-            single = all(block.single for block in self._blocks)
-            steps = 1 + self._size // 8 if single else (self._size + 1) // 2
-            near = [_narrowed(block, steps, self._k) for block in self._blocks]
-            self._near = _joined([block for block in near if len(block.total)])
+            steps = (self._size + 1) // 2
+            near = (_narrowed(block, steps, self._k) for block in self._blocks)
+            self._near = [block for block in near if len(block.total)]
             self._until = self._size + steps
         sums = dict.fromkeys(names, 0.0)
         for block in self._near if self._size < self._until else self._blocks:
@@ -141,7 +113,7 @@ class RankingSearch:
         sums = self._sums[: part.size].reshape(part.shape)
         np.add(block.total, part, out=sums)
         own = sums[block.asker, block.target]
-        hit, ranks = _hits(sums, own, block, self._k, self._flags)
+        hit, ranks = _hits(sums, own, block.asker, self._k, self._flags)
         if self._kind == "ndcg":
             return float((block.weight[hit] / np.log2(1 + ranks)).sum())
         if self._kind == "recall":
@@ -166,7 +138,7 @@ def _weights(requests: Requests, kind: str, k: int) -> NDArray[np.float64]:
 def _hits(
     sums: NDArray[np.float32],
     own: NDArray[np.float32],
-    block: _Block,
+    asker: NDArray[np.int64],
     k: int,
     room: NDArray[np.bool_],
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -175,11 +147,11 @@ def _hits(
     Args:
         sums: shape (n, W).
         own: sums of the targets, shape (p,).
-        block: what they are the sums of.
+        asker: the request of each target, shape (p,).
         room: at least n * W flags, written over.
     """
-    (size, width), asker = sums.shape, block.asker
-    if block.single:
+    size, width = sums.shape
+    if len(own) == size and bool((asker[1:] > asker[:-1]).all()):  # one target each
         looked_at = np.arange(size)
         rows = sums
     else:
@@ -194,8 +166,6 @@ def _hits(
     # Nearly always only the target has the target's sum, which is quickly seen.
     alike = np.ones(len(own)) if np.count_nonzero(flags) == len(own) else _counts(flags)
     ranks = above + (alike + 1) / 2
-    if block.above is not None:
-        ranks += block.above
     hit = (ranks <= k) & np.isfinite(own)
     return looked_at[hit], ranks[hit]
 
@@ -212,13 +182,18 @@ def _narrowed(block: _Block, steps: int, k: int) -> _Block:
     size, width = block.total.shape
     if width <= k:
         return block
-    keep, above = _beside(block, steps) if block.single else (_reaching(block, steps, k), None)
+    low, high = block.ends
+    keep = np.zeros((size, width), dtype=bool)
+    for step in range(1, steps + 1):
+        reach = block.total + np.float32(step) * high
+        floor = np.partition(block.total + np.float32(step) * low, width - k, axis=1)[:, width - k]
+        finite = np.where(np.isfinite(reach), np.abs(reach), 0.0)
+        keep |= reach >= (floor - _ROUNDING * finite.max(1))[:, None]
+        if 2 * np.count_nonzero(keep) > size * width:
+            return block
     stays = keep[block.asker, block.target]
-    if above is not None:
-        stays &= above < k
     live = np.unique(block.asker[stays])
-    counts = np.count_nonzero(keep[live], axis=1)
-    wide = int(counts.max(initial=1))
+    wide = int(np.count_nonzero(keep[live], axis=1).max(initial=1))
     if 2 * wide * len(live) > size * width:
         return block
     columns = np.argsort(~keep[live], axis=1, kind="stable")[:, :wide]
@@ -227,90 +202,11 @@ def _narrowed(block: _Block, steps: int, k: int) -> _Block:
     asker = place[block.asker[stays]]
     target = np.argmax(columns[asker] == block.target[stays, None], axis=1)
     at = live[:, None] * width + columns
-    total = block.total.reshape(-1).take(at)
-    if above is not None:
-        total[np.arange(wide) >= counts[:, None]] = -np.inf  # it may be counted as above
     return _Block(
         parts={name: part.reshape(-1).take(at) for name, part in block.parts.items()},
-        total=total,
+        total=block.total.reshape(-1).take(at),
         target=target,
         asker=asker,
         weight=block.weight[stays],
-        above=None if above is None else above[live],
-        aside=True,
-    )
-
-
-def _reaching(block: _Block, steps: int, k: int) -> NDArray[np.bool_]:
-    """Candidates that can be in the top `k` after one to `steps` additions, (n, W)."""
-    width = block.total.shape[1]
-    low, high = block.ends
-    keep = np.zeros(block.total.shape, dtype=bool)
-    for step in range(1, steps + 1):
-        reach = block.total + np.float32(step) * high
-        floor = np.partition(block.total + np.float32(step) * low, width - k, axis=1)[:, width - k]
-        keep |= reach >= (floor - _ROUNDING * _largest(reach))[:, None]
-        if 2 * np.count_nonzero(keep) > keep.size:
-            return np.ones_like(keep)
-    return keep
-
-
-def _beside(block: _Block, steps: int) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Candidates that can stand on either side of the target, (n, W), and how many are above.
-
-    The ends are lines in the number of additions: the first and the last say all.
-    """
-    low, high, size = block.distances
-    own = block.total[block.asker, block.target][:, None]
-    with np.errstate(invalid="ignore"):
-        beside = block.total - own
-        lowest = np.minimum(beside + low, beside + np.float32(steps) * low)
-        highest = np.maximum(beside + high, beside + np.float32(steps) * high)
-    margin = (_ROUNDING * (_largest(block.total) + steps * size))[:, None]
-    surely = lowest > margin
-    return (highest >= -margin) & ~surely, np.count_nonzero(surely, axis=1)
-
-
-def _largest(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The largest finite size in each row, (n,)."""
-    sizes: NDArray[np.float32] = np.where(np.isfinite(values), np.abs(values), 0.0).max(axis=1)
-    return sizes
-
-
-def _joined(blocks: list[_Block]) -> list[_Block]:
-    """Narrow blocks put together, as many as fit a core's cache: each costs calls of its own."""
-    found: list[_Block] = []
-    group: list[_Block] = []
-    rows = wide = 0
-    for block in blocks:
-        if block.above is None:
-            found.append(block)
-            continue
-        size, width = block.total.shape
-        if group and (rows + size) * max(wide, width) > _CELLS:
-            found.append(_stacked(group, wide))
-            group, rows, wide = [], 0, 0
-        group.append(block)
-        rows, wide = rows + size, max(wide, width)
-    return [*found, _stacked(group, wide)] if group else found
-
-
-def _stacked(blocks: list[_Block], wide: int) -> _Block:
-    """Blocks with one target each as one; shorter rows end in -inf."""
-    starts = np.cumsum([0, *(len(block.total) for block in blocks)])
-
-    def padded(parts: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-        made = np.full((starts[-1], wide), -np.inf, dtype=np.float32)
-        for begin, part in zip(starts, parts, strict=False):
-            made[begin : begin + len(part), : part.shape[1]] = part
-        return made
-
-    return _Block(
-        parts={name: padded([b.parts[name] for b in blocks]) for name in blocks[0].parts},
-        total=padded([block.total for block in blocks]),
-        target=np.concatenate([block.target for block in blocks]),
-        asker=np.arange(starts[-1]),
-        weight=np.concatenate([block.weight for block in blocks]),
-        above=np.concatenate([block.above for block in blocks if block.above is not None]),
         aside=True,
     )
