@@ -47,6 +47,7 @@ def renew():
     _global_node.kill_gcs_server()
     time.sleep(2)
     _global_node.start_gcs_server()
+    threading.Event().wait()  # it lives as long as the thread that started it
 with start_ray(num_cpus=4):
     on_signal = lambda *_: threading.Thread(target=renew, daemon=True).start()
     signal.signal(signal.SIGUSR1, on_signal)
