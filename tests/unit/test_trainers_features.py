@@ -11,7 +11,8 @@ from penchant.platform.config import Requests as Spec
 from penchant.platform.history import history_of
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import DAY_MS, Window
-from penchant.trainers.boosted.features import PAIR_FEATURES, candidate_pairs, pair_features
+from penchant.trainers.boosted.features import PAIR_FEATURES, pair_features
+from penchant.trainers.boosted.pairs import candidate_pairs
 
 HALF_LIVES = (7, 21, 60, 180, math.inf)
 

@@ -11,8 +11,8 @@ from penchant.platform import config
 from penchant.platform.events import EventLog
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import DAY_MS, Window
-from penchant.trainers.boosted.features import Pairs
 from penchant.trainers.boosted.habits import HABIT_FEATURES, habit_features
+from penchant.trainers.boosted.pairs import Pairs, own_items
 from penchant.trainers.boosted.returns import Returns, fit_returns
 from penchant.trainers.member import Past
 
@@ -49,10 +49,11 @@ def request_after(log: EventLog, day: int, hour: int) -> Requests:
 
 def features_of(item: int) -> dict[str, float]:
     log = log_of(EVENTS)
+    requests = request_after(log, *ASKED)
     table = habit_features(
         log,
-        request_after(log, *ASKED),
-        Window(),
+        requests,
+        own_items(log, requests, Window()),
         Pairs(request=np.zeros(3, dtype=np.int64), item=np.arange(3, dtype=np.int32)),
         Returns(
             hazard=np.tile(np.arange(17, dtype=np.float32), (3, 1)),

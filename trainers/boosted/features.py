@@ -6,24 +6,27 @@ through the window and before the request, with numpy over all pairs at once.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from penchant.platform.events import EventLog
-from penchant.platform.history import History, history_of, item_counts
+from penchant.platform.history import History
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import DAY_MS, Window
+from penchant.trainers.boosted.pairs import (
+    HALF_LIVES_DAYS,
+    OwnItems,
+    Pairs,
+    candidate_pairs,
+    own_items,
+)
 
-__all__ = ["PAIR_FEATURES", "Pairs", "candidate_pairs", "pair_features"]
+__all__ = ["PAIR_FEATURES", "counting_features", "pair_features"]
 
-_HALF_LIVES_DAYS = (7.0, 21.0, 60.0, 180.0, math.inf)
 _HOUR_MS = 3_600_000
 
 PAIR_FEATURES = (
-    *(f"count_{days:g}d" for days in _HALF_LIVES_DAYS),
+    *(f"count_{days:g}d" for days in HALF_LIVES_DAYS),
     "since_last_days",
     "since_first_days",
     "mean_interval_days",
@@ -41,56 +44,29 @@ PAIR_FEATURES = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pairs:
-    """K (request, candidate) pairs, sorted by (request, item)."""
-
-    request: NDArray[np.int64]  # (K,)
-    item: NDArray[np.int32]  # (K,)
-
-
-def candidate_pairs(
-    log: EventLog, requests: Requests, history: History, popular: NDArray[np.int32]
-) -> Pairs:
-    """Each user's own items and the popular ones; for `binary`, the one candidate."""
-    if requests.candidate is not None:
-        return Pairs(request=np.arange(len(requests)), item=requests.candidate)
-    own = history.request * np.int64(log.num_items) + log.item[history.row]
-    everywhere = np.arange(len(requests))[:, None] * np.int64(log.num_items) + popular[None, :]
-    key = np.unique(np.concatenate([own, everywhere.ravel()]))
-    return Pairs(request=key // log.num_items, item=(key % log.num_items).astype(np.int32))
-
-
 def pair_features(
     log: EventLog, requests: Requests, window: Window, popular: NDArray[np.int32]
 ) -> tuple[Pairs, NDArray[np.float32]]:
     """The pairs of each request and their `PAIR_FEATURES`, shape (K, F); NaN where never had."""
-    history = history_of(log, requests, window)
-    pairs = candidate_pairs(log, requests, history, popular)
-    own, table = _own_item_features(log, requests, history)
-    features = np.full((len(pairs.item), len(PAIR_FEATURES)), np.nan, dtype=np.float32)
-    wanted = pairs.request * np.int64(log.num_items) + pairs.item
-    at = np.searchsorted(own, wanted)
-    found = np.flatnonzero(np.append(own, -1)[at] == wanted)  # no pair has the key -1
-    features[found, : table.shape[1]] = table[at[found]]
-    moment = _moment_features(log, requests, history)
-    features[:, table.shape[1] :] = moment[pairs.request]
-    return pairs, features
+    own = own_items(log, requests, window)
+    pairs = candidate_pairs(log, requests, own.history, popular)
+    return pairs, counting_features(log, requests, own, pairs)
 
 
-def _own_item_features(
-    log: EventLog, requests: Requests, history: History
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Sorted keys of the (request, own item) pairs and their features, shape (own pairs, 13)."""
-    counts = item_counts(log, history, _HALF_LIVES_DAYS)
-    key = counts.request * np.int64(log.num_items) + counts.item
-    order = np.argsort(
-        history.request * np.int64(log.num_items) + log.item[history.row], kind="stable"
-    )
-    number = counts.counts[:, -1].astype(np.int64)
-    last = np.cumsum(number) - 1  # place in `order` of each pair's latest event
+def counting_features(
+    log: EventLog, requests: Requests, own: OwnItems, pairs: Pairs
+) -> NDArray[np.float32]:
+    """`PAIR_FEATURES` of K pairs, shape (K, F); NaN where the user never had the item."""
+    table = _own_item_features(log, requests, own)
+    moment = _moment_features(log, requests, own.history)
+    return np.concatenate([own.spread(table, pairs, log.num_items), moment[pairs.request]], axis=1)
+
+
+def _own_item_features(log: EventLog, requests: Requests, own: OwnItems) -> NDArray[np.float32]:
+    """Features of the (request, own item) pairs, shape (own pairs, 13)."""
+    history, counts, number, last = own.history, own.counts, own.number, own.last
     first = last - number + 1
-    age = history.age_days[order]
+    age = history.age_days[own.event]
     since_last, since_first = age[last], age[first]
     repeated = number > 1
     interval = np.where(repeated, (since_first - since_last) / np.maximum(number - 1, 1), np.nan)
@@ -106,9 +82,9 @@ def _own_item_features(
             since_last / interval,
             number / groups[counts.request],
             counts.counts[:, 2] / faded_groups[counts.request],
-            newest[counts.request] - group[order][last],
+            newest[counts.request] - group[own.event][last],
         ]
-    return key, np.stack(columns, axis=1).astype(np.float32)
+    return np.stack(columns, axis=1).astype(np.float32)
 
 
 def _group_counts(
@@ -122,7 +98,7 @@ def _group_counts(
     is_new[1:] = (group[1:] != group[:-1]) | (history.request[1:] != history.request[:-1])
     newest = np.zeros(size, dtype=np.int64)
     newest[history.request] = group  # the last assignment stands: events are in order
-    weight = np.exp2(-history.age_days[is_new] / _HALF_LIVES_DAYS[2])
+    weight = np.exp2(-history.age_days[is_new] / HALF_LIVES_DAYS[2])
     groups = np.bincount(history.request[is_new], minlength=size).astype(np.float64)
     faded = np.bincount(history.request[is_new], weights=weight, minlength=size).astype(np.float64)
     return group, newest, groups, faded

@@ -17,9 +17,10 @@ from penchant.platform.events import EventLog
 from penchant.platform.recipes import BoostedRecipe
 from penchant.platform.requests import Requests, latest_requests
 from penchant.trainers.boosted.answers import AnswerMember, fit_answers
-from penchant.trainers.boosted.features import Pairs, pair_features
+from penchant.trainers.boosted.features import counting_features
 from penchant.trainers.boosted.habits import habit_features
 from penchant.trainers.boosted.item_facts import item_facts
+from penchant.trainers.boosted.pairs import Pairs, candidate_pairs, own_items
 from penchant.trainers.boosted.returns import Returns, fit_returns
 from penchant.trainers.boosted.trees import TREES_FILE, fit_trees, tree_parameters
 from penchant.trainers.member import Past, read_card, read_tensors, write_member
@@ -40,10 +41,11 @@ class _Lens:
 
     def rows(self, log: EventLog, requests: Requests) -> tuple[Pairs, NDArray[np.float32]]:
         """The pairs that the trees rank, and their features, shape (pairs, features)."""
-        window = self.recipe.window
-        pairs, features = pair_features(log, requests, window, self.popular)
-        habits = habit_features(log, requests, window, pairs, self.returns)
-        return pairs, np.concatenate([features, habits, self.facts[pairs.item]], axis=1)
+        own = own_items(log, requests, self.recipe.window)
+        pairs = candidate_pairs(log, requests, own.history, self.popular)
+        counted = counting_features(log, requests, own, pairs)
+        habits = habit_features(log, requests, own, pairs, self.returns)
+        return pairs, np.concatenate([counted, habits, self.facts[pairs.item]], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
