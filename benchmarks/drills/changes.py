@@ -124,7 +124,7 @@ def soak(service: Served, bodies: Sequence[bytes], duration_s: float) -> Row:
         "failed": failed(report),
         "degraded": report.degraded,
         "result": f"memory {memory[-1]:.0f} MB, {slope:+.2f} MB a minute in the last two thirds",
-        "met": failed(report) == 0 and slope < 1,
+        "met": failed(report) == 0 and abs(slope) < 1,
         "slope_mb_per_min": slope,
     }
 
