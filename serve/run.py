@@ -175,7 +175,7 @@ def _start(
     front = FrontArgs(
         service=str(service.directory),
         cpus_per_replica=share,
-        max_replicas=max(replicas, 2),
+        max_replicas=replicas,
         guarded=guarded,
     )
     try:

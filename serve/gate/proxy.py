@@ -9,7 +9,7 @@ from __future__ import annotations
 from starlette.middleware import Middleware
 
 from penchant.serve.gate.admission import Admission
-from penchant.serve.watch import instruments
+from penchant.serve.watch.meters import Meters
 
 __all__ = ["SERVE_VARIABLES", "middlewares"]
 
@@ -28,10 +28,4 @@ SERVE_VARIABLES = {
 
 def middlewares() -> list[Middleware]:
     """What a request passes first; nothing else of a request is looked at in the proxy."""
-    record = instruments.ray_record()
-
-    def refused(path: str, status: int) -> None:
-        labels = {"path": path, "role": "none", "status": str(status), "degraded": "none"}
-        record(instruments.REQUESTS, 1, labels)
-
-    return [Middleware(Admission, part=0.6, refused=refused)]
+    return [Middleware(Admission, part=0.6, refused=Meters().refused)]
