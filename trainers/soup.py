@@ -6,7 +6,7 @@ Wortsman et al. 2022, "Model soups", where a mean is kept only if it is better o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,14 +30,17 @@ def best_epochs(epochs: Sequence[Mapping[str, Any]], most: int) -> list[int]:
 
 
 def keep_epoch(
-    kept: Kept, epochs: Sequence[Mapping[str, Any]], most: int, weights: Mapping[str, Tensor]
+    kept: Kept,
+    epochs: Sequence[Mapping[str, Any]],
+    most: int,
+    weights: Callable[[], Mapping[str, Tensor]],
 ) -> Kept:
-    """What is kept after the last of `epochs`, whose weights are `weights` (not copied)."""
+    """What is kept after the last of `epochs`; `weights` copies its weights, if they are wanted."""
     wanted = best_epochs(epochs, most)
     now = {name: t for name, t in kept.items() if int(name.partition("/")[0]) in wanted}
     last = len(epochs) - 1
     if last in wanted:
-        now |= {f"{last}/{name}": t for name, t in weights.items()}
+        now |= {f"{last}/{name}": t for name, t in weights().items()}
     return now
 
 

@@ -92,7 +92,7 @@ def train_sequence(
             steps.end_epoch(epoch)
         if loss < course.best_loss:
             course.best_loss, course.best_epoch = loss, course.next_epoch
-        kept = keep_epoch(kept, course.epochs, recipe.average or 1, learner.state())
+        kept = keep_epoch(kept, course.epochs, recipe.average or 1, learner.state)
         course.next_epoch += 1
         with tempfile.TemporaryDirectory() as partial:
             checkpoint = None
