@@ -44,9 +44,8 @@ def fit_baseline(recipe: Recipe, past: Past) -> Member:
         case BoostedRecipe():
             return fit_boosted(recipe, past)
         case ZeroShotRecipe():
-            from penchant.trainers.text.zero_shot import (
-                fit_zero_shot,  # brings torch and transformers
-            )
+            # brings torch and transformers
+            from penchant.trainers.text.zero_shot import fit_zero_shot
 
             return fit_zero_shot(recipe, past)
     raise TypeError(f"{recipe.kind} members are trained by a worker group, not in one task")
@@ -72,9 +71,8 @@ def load_member(directory: Path) -> Member:
             from penchant.trainers.text.model import TextMember
 
             return TextMember.load(directory)
-    from penchant.trainers.sequence.model import (
-        SequenceMember,  # torch is needed for these kinds alone
-    )
+    # torch is needed for these kinds alone
+    from penchant.trainers.sequence.model import SequenceMember
 
     return SequenceMember.load(directory)
 
