@@ -24,13 +24,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -39,6 +36,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
+from shared.facts import facts
 
 from penchant.platform.history import history_of, item_counts
 from penchant.platform.intervals import Resampler
@@ -382,8 +380,7 @@ def main() -> None:
         "rows": rows,
         "cpu_s": round(used.ru_utime + used.ru_stime, 1),
         "peak_mb": used.ru_maxrss >> 10,
-        "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
-        "versions": {name: metadata.version(name) for name in ("penchant", "numpy", "torch")},
+        **facts("numpy", "torch"),
     }
     print(json.dumps(summary))
 

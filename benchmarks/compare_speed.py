@@ -27,7 +27,6 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import resource
 import sys
 import time
@@ -36,12 +35,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from importlib import metadata
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 from numpy.typing import NDArray
+from shared.facts import facts
 
 from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.combiners.combiner import Combiner
@@ -318,15 +317,7 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         **{name: round(runs[0][name], 2) for name in (*GOALS, "wall_s", "cpu_s_without_cascade")},
         "goals": GOALS,
         "runs": runs,
-        "machine": {
-            "system": platform.platform(),
-            "cpus": os.cpu_count(),
-            "load": os.getloadavg()[0],
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("penchant", "numpy", "scipy")},
-        },
+        **facts("numpy", "scipy"),
     }
 
 

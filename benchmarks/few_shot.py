@@ -31,12 +31,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -44,6 +42,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from shared.facts import facts
 
 from penchant.platform import config
 from penchant.platform.binary import auc
@@ -280,10 +279,7 @@ def main() -> None:
         "parts": parts,
         "rows": rows,
         "cpu_s": round(time.process_time()),
-        "machine": {"system": platform.platform(), "cpus": os.cpu_count()},
-        "versions": {
-            n: metadata.version(n) for n in ("penchant", "numpy", "scikit-learn", "lightgbm")
-        },
+        **facts("numpy", "scikit-learn", "lightgbm"),
     }
     print(json.dumps(summary))
 

@@ -11,19 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from shared.facts import facts
 
 from penchant.platform.config import Data, Files
 from penchant.platform.ingest import ingest
@@ -140,15 +138,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "bytes_per_further_event": round(growth, 1),
         "ratio": round(large["events_per_s"] / small["events_per_s"], 3),
         "runs": rows,
-        "machine": {
-            "system": platform.platform(),
-            "cpus": os.cpu_count(),
-            "load": os.getloadavg()[0],
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("penchant", "polars", "pyarrow")},
-        },
+        **facts("polars", "pyarrow"),
     }
 
 

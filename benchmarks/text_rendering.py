@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from shared.facts import facts
 
 from penchant.platform.events import Catalog, EventLog
 from penchant.platform.history import history_of
@@ -150,15 +148,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "benchmark": "text_rendering",
         "histories_per_s": rows[0]["histories_per_s"],
         "runs": rows,
-        "machine": {
-            "system": platform.platform(),
-            "cpus": os.cpu_count(),
-            "load": os.getloadavg()[0],
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("penchant", "numpy", "transformers")},
-        },
+        **facts("numpy", "transformers"),
     }
 
 

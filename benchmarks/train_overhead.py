@@ -14,17 +14,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from shared.facts import facts
 
 from penchant.platform.cluster import start_ray
 from penchant.platform.config import Data, Experiment, Requests, Time
@@ -263,21 +261,9 @@ def main() -> None:
             sys.exit(error.exit_code)
     found = figures(result)
     show(found)
-    machine = {
-        "system": platform.platform(),
-        "cpus": os.cpu_count(),
-        "load": os.getloadavg()[0],
-        "threads": 1,
-    }
-    versions = {
-        "python": platform.python_version(),
-        **{name: metadata.version(name) for name in ("penchant", "torch", "ray", "deepspeed")},
-    }
-    print(
-        json.dumps(
-            {"benchmark": "train_overhead", **found, "machine": machine, "versions": versions}
-        )
-    )
+    described = facts("torch", "ray", "deepspeed")
+    described["machine"]["threads"] = 1
+    print(json.dumps({"benchmark": "train_overhead", **found, **described}))
 
 
 if __name__ == "__main__":

@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from shared.facts import facts
 
 from penchant.platform.config import Data, Experiment, Requests, Time
 from penchant.platform.errors import PenchantError
@@ -152,22 +150,15 @@ def main() -> None:
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Key figures; `ratio` is the first setting over the peer's figure."""
+    described = facts("torch", "numpy")
+    described["machine"]["threads"] = torch.get_num_threads()
     return {
         "benchmark": "train_speed",
         "events_per_cpu_s": rows[0]["events_per_cpu_s"],
         "ratio": round(rows[0]["events_per_cpu_s"] / PEER_EVENTS_PER_CPU_S, 2),
         "peer_events_per_cpu_s": PEER_EVENTS_PER_CPU_S,
         "runs": rows,
-        "machine": {
-            "system": platform.platform(),
-            "cpus": os.cpu_count(),
-            "load": os.getloadavg()[0],
-            "threads": torch.get_num_threads(),
-        },
-        "versions": {
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in ("penchant", "torch", "numpy")},
-        },
+        **described,
     }
 
 
