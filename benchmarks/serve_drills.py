@@ -4,9 +4,8 @@
     python benchmarks/serve_drills.py runs/demo --quick          # two minutes
     python benchmarks/serve_drills.py runs/demo --table docs/serving.md
 
-The run must have been compared: two of its ensembles take turns. Without a run, the drills make a
-small one. Each row says what was promised and whether it was kept; a row without a promise is
-measured only. The last line is one JSON object.
+The run must have been compared: two of its ensembles take turns. Each row says what was promised
+and whether it was kept; a row without a promise is measured only. The last line is one JSON object.
 """
 
 from __future__ import annotations
