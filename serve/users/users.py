@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -195,11 +196,28 @@ class SqliteUsers:
             )
             with self._lock:
                 self._connections.append(found)
-            found.execute("PRAGMA journal_mode = WAL")
+            _to_wal(found)
             found.execute("PRAGMA synchronous = NORMAL")
             found.execute("PRAGMA secure_delete = ON")
             self._of_thread.connection = found
         return found
+
+
+def _to_wal(connection: sqlite3.Connection) -> None:
+    """Readers and the writer no longer wait for each other.
+
+    SQLite does not wait for its busy timeout where two that would upgrade their locks might wait
+    for each other (sqlite.org/c3ref/busy_handler.html), as many that open a new file do.
+    """
+    until_s = time.monotonic() + _BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until_s:
+                raise
+            time.sleep(0.02)
 
 
 @contextmanager

@@ -129,14 +129,15 @@ def test_several_fronts_may_write_at_once(open_one: Open) -> None:
 def test_many_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     ready = threading.Barrier(8)
 
-    def open_it(_: int) -> SqliteUsers:
+    def open_it(path: Path) -> SqliteUsers:
         ready.wait()
-        return SqliteUsers(tmp_path / "new" / "users.sqlite")
+        return SqliteUsers(path)
 
     with ThreadPoolExecutor(8) as pool:
-        for opened in pool.map(open_it, range(8)):
-            opened.close()
-    assert (tmp_path / "new" / "users.sqlite").stat().st_mode & 0o777 == 0o600
+        for path in [tmp_path / f"new{at}" / "users.sqlite" for at in range(20)]:
+            for opened in pool.map(open_it, [path] * 8):
+                opened.close()
+            assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_is_forgotten_is_on_the_disk_no_more(tmp_path: Path) -> None:
