@@ -115,6 +115,45 @@ def refit(
 
 
 @app.command()
+def without(
+    place: RunDir,
+    members: Annotated[
+        list[str],
+        typer.Argument(metavar="MEMBERS...", help="Kinds, ids, or patterns such as 'text-*'."),
+    ],
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Say what some members bring: every combination with them against the same without them.
+
+    The combination is fitted again without them on `blend`, and both are judged on `test`.
+
+    \b
+    Examples:
+      penchant ensemble without runs/coupons text zero_shot
+      penchant ensemble without runs/demo 'sequence-*-d64*' --json
+    """
+    from penchant.cli.show import show_brought
+    from penchant.ensembles.comparing.without import members_named, what_they_bring
+    from penchant.ensembles.experiment import finished_members
+    from penchant.platform.prepared import open_prepared
+    from penchant.platform.progress import Progress
+    from penchant.platform.store import RunDirectory
+
+    made = finished_members(place)
+    some = members_named(members, made)
+    with Progress(quiet=quiet) as progress:
+        prepared = open_prepared(RunDirectory(place))
+        found = what_they_bring(prepared, made, some, progress.say)
+    metric = prepared.experiment.requests.metric
+    if as_json:
+        rows = [one.to_json() for one in found]
+        print(json.dumps({"members": some, "metric": metric, "combinations": rows}))
+        return
+    show_brought(some, metric, found)
+
+
+@app.command()
 def explain(place: RunDir) -> None:
     """Say why each member is in or out of each ensemble, from the report alone.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from penchant.ensembles.comparing.without import Brought
 from penchant.ensembles.page.figures import MISSING, chance, evidence, interval, probability
 
-__all__ = ["show_description", "show_report"]
+__all__ = ["show_brought", "show_description", "show_report"]
 
 _PLAIN_WIDTH = 150
 
@@ -73,6 +74,38 @@ def _interval(metrics: Mapping[str, Any], name: str, sign: str = "") -> str:
     if value is None:
         return MISSING
     return f"{value.mean:{sign}.4f} [{value.low:{sign}.4f}, {value.high:{sign}.4f}]"
+
+
+def show_brought(some: Sequence[str], metric: str, found: Sequence[Brought]) -> None:
+    """What members bring to each combination, and for whom."""
+    console = _console()
+    table = Table("combiner", "their share", "without", "with minus without", "p")
+    table.title = f"{metric} on test; left out: {', '.join(some)}"
+    for one in found:
+        values = {name: value.to_json() for name, value in one.difference.items()}
+        table.add_row(
+            one.combiner,
+            f"{one.share:.2f}",
+            _interval({name: value.to_json() for name, value in one.without.items()}, metric),
+            _interval(values, metric, sign="+"),
+            _chance(one.difference[metric].p),
+        )
+    console.print(table)
+    for split in (f"{metric}/repeat", f"{metric}/explore"):
+        for one in found:
+            if split in one.difference:
+                text = _interval({split: one.difference[split].to_json()}, split, sign="+")
+                console.print(f"{one.combiner}, {split}: {text}")
+    parts = Table("segment", "users", *(one.combiner for one in found))
+    parts.title = f"with minus without, {metric}"
+    for at, segment in enumerate(found[0].segments):
+        differences = [one.segments[at].differences[one.combiner] for one in found]
+        parts.add_row(
+            f"{segment.by}: {segment.name}{' (few)' if segment.few else ''}",
+            f"{segment.users:,}",
+            *(_interval({metric: value.to_json()}, metric, sign="+") for value in differences),
+        )
+    console.print(parts)
 
 
 def show_description(facts: Mapping[str, Any]) -> None:

@@ -31,7 +31,7 @@ from penchant.platform.tracking_settings import require_trackers
 from penchant.trainers.refit import REFIT, refit_recipes
 from penchant.trainers.search import experiment_recipes, fit_members
 
-__all__ = ["compare_again", "run_experiment"]
+__all__ = ["compare_again", "finished_members", "run_experiment"]
 
 
 class _Stages:
@@ -131,16 +131,29 @@ def compare_again(
         settings: what to change in the run's `ensemble` section.
     """
     prepared = _with_settings(open_prepared(RunDirectory(directory)), settings or {})
-    made = sorted(path.parent.name for path in (directory / "members").glob("*/metrics.json"))
-    members = [name for name in made if "@" not in name]
+    members = finished_members(directory)
+    refits = [name for name in _made(directory) if name.endswith(REFIT)]
+    with PeakMemory() as memory:
+        return _finish(prepared, members, refits, progress, _Stages(), memory)
+
+
+def finished_members(directory: Path) -> list[str]:
+    """Ids of the members that are fitted and scored, refits aside.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    members = [name for name in _made(directory) if "@" not in name]
     if not members:
         raise ConfigError(
             f"{directory} holds no finished member: expected at least one under members/. "
             "Run the experiment first."
         )
-    refits = [name for name in made if name.endswith(REFIT)]
-    with PeakMemory() as memory:
-        return _finish(prepared, members, refits, progress, _Stages(), memory)
+    return members
+
+
+def _made(directory: Path) -> list[str]:
+    return sorted(path.parent.name for path in (directory / "members").glob("*/metrics.json"))
 
 
 def _with_settings(prepared: Prepared, settings: Mapping[str, Any]) -> Prepared:

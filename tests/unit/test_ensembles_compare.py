@@ -14,9 +14,10 @@ from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.combiners.combiners import make_combiners
 from penchant.ensembles.comparing.choice import choose
 from penchant.ensembles.comparing.compare import Candidate, Comparison, compare, judge_block
+from penchant.ensembles.comparing.without import members_named, what_they_bring
 from penchant.ensembles.summary import build_report, save_artefacts
 from penchant.platform.config import Ensemble, Experiment
-from penchant.platform.errors import DataError
+from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.intervals import Interval
 from penchant.platform.prepared import JUDGED_BLOCKS, Prepared, prepare
 from penchant.platform.recipes import recipe_id
@@ -335,3 +336,44 @@ def test_combiners_are_made_in_the_order_and_with_the_rounds_of_the_experiment()
         Ensemble(combiners=("greedy", "mean"), max_rounds=7), "next_item", None
     )
     assert (greedy.name, mean.name, greedy.max_rounds) == ("greedy", "mean", 7)
+
+
+def test_what_members_bring_is_the_difference_of_two_comparisons(run):
+    prepared, members = run
+    made_up(prepared, {name: strong(1.0, 1.0, 1.0) for name in KINDS})
+    some = members_named(["popularity"], members)
+    found = what_they_bring(prepared, members, some, lambda _: None)
+    whole = compare(prepared, members, lambda _: None)
+    rest = compare(prepared, [name for name in members if name not in some], lambda _: None)
+    assert [one.combiner for one in found] == ["mean", "greedy"]
+    for one, with_them, without in zip(found, whole.candidates, rest.candidates, strict=True):
+        gained = with_them.test["ndcg@10"].mean - without.test["ndcg@10"].mean
+        assert one.difference["ndcg@10"].mean == pytest.approx(gained) != 0
+        assert one.without["ndcg@10"].mean == pytest.approx(without.test["ndcg@10"].mean)
+        assert one.share == pytest.approx(with_them.combination.shares["popularity"])
+        by_name = {(part.by, part.name): part for part in one.segments}
+        assert by_name["users", "warm"].differences[one.combiner].mean == pytest.approx(gained)
+
+
+def test_members_that_nothing_uses_bring_nothing(run):
+    prepared, members = run
+    weak, good = strong(-9.0, -9.0, -9.0), strong(9.0, 9.0, 9.0)
+    made_up(prepared, {"popularity": weak, "personal": good, "item_item": good})
+    greedy = next(
+        one
+        for one in what_they_bring(prepared, members, ["popularity"], lambda _: None)
+        if one.combiner == "greedy"
+    )
+    assert greedy.share == 0.0
+    assert {value.mean for value in greedy.difference.values()} == {0.0}
+
+
+def test_members_are_named_by_kind_id_or_pattern():
+    made = ["personal-a", "sequence-a-text-x", "sequence-b", "text-x"]
+    assert members_named(["text"], made) == ["text-x"]
+    assert members_named(["*-text-*", "text-x"], made) == ["sequence-a-text-x", "text-x"]
+    assert members_named(["sequence", "personal-a"], made) == made[:3]
+    with pytest.raises(ConfigError, match="boosted is none of the run's members"):
+        members_named(["text", "boosted"], made)
+    with pytest.raises(ConfigError, match="are all members"):
+        members_named(["*"], made)
