@@ -1,10 +1,10 @@
 """`cascade`: which members first, and how sure is sure enough.
 
 Members of a base combination are ordered by what they cost, and by what they cost for the weight
-that they have. The first few of either order are a stage that could answer, with weights fitted
-for it alone. All cascades of up to three stages are tried, with thresholds at every twentieth of
-the requests (every fifth with three). That is quick: how well each stage would answer each
-request, and how sure it would be, is computed once.
+that they have. The first few of either order (up to four, then twice as many each time) are a stage
+that could answer, with weights fitted for it alone. All cascades of up to three stages are tried,
+with thresholds at every twentieth of the requests (every fifth with three). That is quick: how well
+each stage would answer each request, and how sure it would be, is computed once.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ __all__ = ["CascadeCombiner", "CascadePoint"]
 
 #: Of the requests that a stage answers, how many go on; by the number of stages before the last.
 _SHARES = {1: np.arange(1, 20) / 20, 2: np.arange(1, 5) / 5}
+#: Members of a stage before the last; with 30 members, to try all sizes would take minutes.
+_SIZES = (1, 2, 3, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,8 @@ class CascadeCombiner:
             sorted(whole.weights, key=lambda name: (self.cost_ms[name], name)),
             sorted(whole.weights, key=lambda name: (cost([name]) / whole.weights[name], name)),
         )
-        sets = {frozenset(order[:n]) for order in orders for n in range(1, len(order))}
+        sizes = [n for n in _SIZES if n < len(whole.weights)]
+        sets = {frozenset(order[:n]) for order in orders for n in sizes}
         mixes: dict[tuple[tuple[str, float], ...], Linear] = {}
         for names in sorted(sets, key=sorted):
             scores = {name: part for name, part in predictions.scores.items() if name in names}

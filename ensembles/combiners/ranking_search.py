@@ -1,50 +1,24 @@
 """Which member would help a ranking most: each is tried exactly, without looking at everything.
 
-Requests are kept in blocks that fit a core's cache. Whichever `s` members are added next, a
-candidate's sum lies between `s` times what the lowest and `s` times what the highest of all members
-would make of it. At least k candidates reach the k-th highest of the low ends: one whose high end
-lies below is out of the top k, whatever is chosen, and so is such a target; a request whose targets
-are all out counts nothing. Both are set aside for the next `s` additions: the further the sum has
-grown, the more that is and the longer it can last.
+Requests are kept in blocks that fit a core's cache. Once the sum has some members, most candidates
+are decided for the next additions, whichever they are (see `undecided.py`), and trials look at the
+others alone: the further the sum has grown, the fewer they are and the longer that lasts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penchant.ensembles.combiners.undecided import Block, Undecided, undecided
 from penchant.platform.requests import Requests
 
 __all__ = ["RankingSearch"]
 
 _CELLS = 2**16  # sums of one member in a block
-_ROUNDING = 1e-5  # of the largest sum of a request: above what 50 additions of float32 can lose
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Block:
-    """n requests with p targets, W candidates each that can still matter."""
-
-    parts: Mapping[str, NDArray[np.float32]]  # member -> (n, W)
-    total: NDArray[np.float32]  # (n, W), sum of the members that were added
-    target: NDArray[np.int64]  # (p,), as columns
-    asker: NDArray[np.int64]  # (p,), as rows
-    weight: NDArray[np.float64]  # (p,), what a hit is worth
-    aside: bool = False  # some candidates were set aside; the sum is its own
-
-    @cached_property
-    def ends(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The lowest and the highest score that any member gives, (n, W) each."""
-        first, *others = self.parts.values()
-        low, high = first.copy(), first.copy()
-        for part in others:
-            np.minimum(low, part, out=low)
-            np.maximum(high, part, out=high)
-        return low, high
+_STEP = 16  # a sum of so many members is looked at anew after one addition more
 
 
 class RankingSearch:
@@ -72,7 +46,7 @@ class RankingSearch:
             inside = slice(offsets[0], offsets[-1])
             parts = {name: part[rows] for name, part in scores.items()}
             self._blocks.append(
-                _Block(
+                Block(
                     parts=parts,
                     total=np.zeros_like(next(iter(parts.values()))),
                     target=requests.target[inside].astype(np.int64),
@@ -80,8 +54,8 @@ class RankingSearch:
                     weight=weight[inside],
                 )
             )
-        self._near = self._blocks  # what can matter until the sum has `_until` members
-        self._size, self._until = 0, 1
+        self._near: list[Block | Undecided] = [*self._blocks]
+        self._size, self._until = 0, 1  # the near ones hold while the sum has fewer members
         # Written over by every trial: asking for fresh memory would cost more than the sums.
         self._sums = np.empty(step * width, dtype=np.float32)
         self._flags = np.empty(step * width, dtype=np.bool_)
@@ -89,26 +63,30 @@ class RankingSearch:
     def values(self, names: Sequence[str]) -> dict[str, float]:
         """The metric of the mean of those that were added and each of `names`."""
         if self._size >= self._until and len(names) > 1:
-            steps = (self._size + 1) // 2
-            near = (_narrowed(block, steps, self._k) for block in self._blocks)
-            self._near = [block for block in near if len(block.total)]
+            steps = 1 + self._size // _STEP
+            self._near = [undecided(block, steps, self._k) or block for block in self._blocks]
             self._until = self._size + steps
         sums = dict.fromkeys(names, 0.0)
         for block in self._near if self._size < self._until else self._blocks:
-            for name in names:
-                sums[name] += self._value(block, block.parts[name])
+            if isinstance(block, Undecided):
+                for name, value in block.values(self._kind, self._k).items():
+                    if name in sums:
+                        sums[name] += value
+            else:
+                for name in names:
+                    sums[name] += self._value(block, block.parts[name])
         return {name: value / self._requests for name, value in sums.items()}
 
     def add(self, name: str) -> None:
         """Add a member to the sum."""
         for block in self._blocks:
             np.add(block.total, block.parts[name], out=block.total)
-        for block in self._near:
-            if block.aside:
-                np.add(block.total, block.parts[name], out=block.total)
+        for near in self._near:
+            if isinstance(near, Undecided):
+                near.add(name)
         self._size += 1
 
-    def _value(self, block: _Block, part: NDArray[np.float32]) -> float:
+    def _value(self, block: Block, part: NDArray[np.float32]) -> float:
         """Sum of the metric over the block's requests, were this member added."""
         sums = self._sums[: part.size].reshape(part.shape)
         np.add(block.total, part, out=sums)
@@ -175,38 +153,3 @@ def _counts(flags: NDArray[np.bool_]) -> NDArray[np.float64]:
     kind = np.uint16 if flags.shape[1] < 2**16 else np.uint32  # narrow sums are faster
     counts = np.add.reduce(flags.view(np.uint8), axis=1, dtype=kind)
     return np.asarray(counts, dtype=np.float64)
-
-
-def _narrowed(block: _Block, steps: int, k: int) -> _Block:
-    """What can matter in the next `steps` additions; the block as it is if that is most of it."""
-    size, width = block.total.shape
-    if width <= k:
-        return block
-    low, high = block.ends
-    keep = np.zeros((size, width), dtype=bool)
-    for step in range(1, steps + 1):
-        reach = block.total + np.float32(step) * high
-        floor = np.partition(block.total + np.float32(step) * low, width - k, axis=1)[:, width - k]
-        finite = np.where(np.isfinite(reach), np.abs(reach), 0.0)
-        keep |= reach >= (floor - _ROUNDING * finite.max(1))[:, None]
-        if 2 * np.count_nonzero(keep) > size * width:
-            return block
-    stays = keep[block.asker, block.target]
-    live = np.unique(block.asker[stays])
-    wide = int(np.count_nonzero(keep[live], axis=1).max(initial=1))
-    if 2 * wide * len(live) > size * width:
-        return block
-    columns = np.argsort(~keep[live], axis=1, kind="stable")[:, :wide]
-    place = np.full(size, -1)
-    place[live] = np.arange(len(live))
-    asker = place[block.asker[stays]]
-    target = np.argmax(columns[asker] == block.target[stays, None], axis=1)
-    at = live[:, None] * width + columns
-    return _Block(
-        parts={name: part.reshape(-1).take(at) for name, part in block.parts.items()},
-        total=block.total.reshape(-1).take(at),
-        target=target,
-        asker=asker,
-        weight=block.weight[stays],
-        aside=True,
-    )
