@@ -28,7 +28,7 @@ from penchant.ensembles.predictions import Blend, Predictions
 __all__ = ["ListwiseLoss", "LogisticLoss", "WeightsCombiner"]
 
 _LEAST = 1e-3  # share below which a member costs more to serve than it says
-_VALUES = 2**26  # scores that are fitted on at most: half a GiB
+_VALUES = 2**25  # scores that are fitted on at most: a quarter of a GiB
 
 
 class _Loss(Protocol):
