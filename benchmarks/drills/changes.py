@@ -75,7 +75,7 @@ def update(
 
 
 def overload(service: Served, bodies: Sequence[bytes], duration_s: float) -> Row:
-    """Four times as much as the service can do."""
+    """Four times as much as the service can do, twice: at first, pools and caches fill."""
     peak = saturation(service.url, bodies, callers=16, duration_s=duration_s / 2)
     plan = LoadPlan(
         path="/v1/recommend",
@@ -85,17 +85,22 @@ def overload(service: Served, bodies: Sequence[bytes], duration_s: float) -> Row
         processes=1,
     )
     before_mb = service.memory_mb()
+    first = run_load(service.url, bodies, plan)
+    filled_mb = service.memory_mb()
     report = run_load(service.url, bodies, plan)
-    grown_mb = service.memory_mb() - before_mb
+    grown_mb = service.memory_mb() - filled_mb
     share = (report.goodput_per_s or 0.0) / peak.requests_per_s
-    refused_ms = report.refusal_ms.p99 if report.refusal_ms else float("nan")
+    refused_ms, first_ms = (
+        load.refusal_ms.p99 if load.refusal_ms else float("nan") for load in (report, first)
+    )
     return {
         "drill": "overload, 4 times the peak",
         "requests": report.sent,
         "failed": failed(report),
         "degraded": report.degraded,
         "result": f"peak {peak.requests_per_s:.0f}/s, goodput {share:.0%} of it, refusals in "
-        f"{refused_ms:.0f} ms (p99), memory {grown_mb:+.0f} MB; {report.errors}",
+        f"{refused_ms:.0f} ms (p99), memory {grown_mb:+.0f} MB; {report.errors}. "
+        f"The second in a row: first {first_ms:.0f} ms and {filled_mb - before_mb:+.0f} MB",
         "met": share >= 0.9 and refused_ms < 50 and grown_mb < 50,
         "goodput_share": share,
         "refusal_p99_ms": refused_ms,

@@ -76,7 +76,8 @@ def served(
         port = listener.getsockname()[1]
     command = [*prefix, "serve", "run", str(directory), "--port", str(port)]
     command += ["--service", str(service), *words]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    # A group of its own, to be killed, but not a session, as in peers/servers.py.
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, process_group=0)
     url = f"http://127.0.0.1:{port}"
     with httpx.Client(base_url=url, timeout=30) as client:
         try:

@@ -67,7 +67,9 @@ def running(name: str, directory: Path) -> Iterator[Server]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,
+            # A group of its own, to be stopped, but not a session: Linux shares the CPUs by session
+            # (sched_autogroup), and a load from another one waits for half a second at a time.
+            process_group=0,
         )
     try:
         url = f"http://127.0.0.1:{port}"
