@@ -24,6 +24,7 @@ __all__ = ["SHORTLIST", "Blend", "Predictions", "Select", "Test", "read_predicti
 
 #: Candidates of each member that combinations are fitted on; metrics look at the first ten or so.
 SHORTLIST = 60
+_TRIED, _HARDLY = 100, 0.8  # requests, and the share of candidates that is no shortlist
 
 Select = Literal[Block.SELECT]
 Blend = Literal[Block.BLEND]
@@ -55,15 +56,15 @@ class Predictions(Generic[B]):
 
         A weighted sum can put no other candidate above one that every member ranks in its top:
         for a metric at k well below `top`, combinations score as they do on everything, at a
-        tenth of the cost. Columns are renumbered for each request; shorter rows end in -inf.
+        tenth of the cost. Columns are renumbered for each request; shorter rows end in -inf. Where
+        many members leave hardly anything out, nothing is.
         """
         size, width = next(iter(self.scores.values())).shape
         if self.requests.candidate is not None or top >= width:
             return self
-        wanted = np.zeros((size, width), dtype=bool)
-        for part in self.scores.values():
-            best = np.argpartition(part, width - top, axis=1)[:, -top:]
-            np.put_along_axis(wanted, best, True, axis=1)
+        if self._wanted(top, slice(_TRIED)).mean() > _HARDLY:
+            return self
+        wanted = self._wanted(top, slice(None))
         asker = np.repeat(np.arange(size), np.diff(self.requests.target_offsets))
         wanted[asker, self.requests.target] = True
         place = np.cumsum(wanted, axis=1, dtype=np.int32) - 1
@@ -75,6 +76,14 @@ class Predictions(Generic[B]):
             scores[name] = short
         requests = replace(self.requests, target=place[asker, self.requests.target])
         return replace(self, requests=requests, scores=scores)
+
+    def _wanted(self, top: int, rows: slice) -> NDArray[np.bool_]:
+        """Candidates that some member ranks among its `top`, shape (r, C)."""
+        wanted = np.zeros(next(iter(self.scores.values()))[rows].shape, dtype=bool)
+        for part in self.scores.values():
+            best = np.argpartition(part[rows], wanted.shape[1] - top, axis=1)[:, -top:]
+            np.put_along_axis(wanted, best, True, axis=1)
+        return wanted
 
     def normalized(self, how: Normalization) -> Predictions[B]:
         """Every member's scores made comparable."""

@@ -125,7 +125,7 @@ def _minimum(loss: _Loss, size: int) -> NDArray[np.float64]:
         jac=True,
         method="L-BFGS-B",
         bounds=[(0.0, None)] * size,
-        options={"maxiter": 200, "ftol": 1e-12, "gtol": 1e-7},
+        options={"maxiter": 200, "ftol": 1e-10, "gtol": 1e-7},
     )
     return np.asarray(found.x, dtype=np.float64)
 
