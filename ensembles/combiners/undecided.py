@@ -107,13 +107,18 @@ def undecided(block: Block, steps: int, k: int) -> Undecided | None:
     row, column = np.nonzero(~(above | below)[live])
     if len(row) > _MOST * block.total.size:
         return None
-    asker, target = block.asker[live], block.target[live]
-    cells, own = asker[row] * block.total.shape[1] + column, (asker, target)
+    asker, width = block.asker[live], block.total.shape[1]
+    cells, own = asker[row] * width + column, asker * width + block.target[live]
+    parts = np.empty((len(block.parts), len(cells)), dtype=np.float32)
+    own_parts = np.empty((len(block.parts), len(own)), dtype=np.float32)
+    for at, part in enumerate(block.parts.values()):
+        np.take(part.reshape(-1), cells, out=parts[at], mode="clip")  # others copy once more
+        np.take(part.reshape(-1), own, out=own_parts[at], mode="clip")
     return Undecided(
-        parts=np.stack([part.reshape(-1).take(cells) for part in block.parts.values()]),
-        own_parts=np.stack([part[own] for part in block.parts.values()]),
+        parts=parts,
+        own_parts=own_parts,
         total=block.total.reshape(-1).take(cells),
-        own_total=block.total[own],
+        own_total=block.total.reshape(-1).take(own),
         row=row,
         above=number[live],
         asker=asker,
