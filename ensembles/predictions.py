@@ -79,9 +79,10 @@ class Predictions(Generic[B]):
 
     def _wanted(self, top: int, rows: slice) -> NDArray[np.bool_]:
         """Candidates that some member ranks among its `top`, shape (r, C)."""
-        wanted = np.zeros(next(iter(self.scores.values()))[rows].shape, dtype=bool)
-        for part in self.scores.values():
-            best = np.argpartition(part[rows], wanted.shape[1] - top, axis=1)[:, -top:]
+        parts = [part[rows] for part in self.scores.values()]
+        wanted = np.zeros_like(parts[0], dtype=bool)
+        for part in parts:
+            best = np.argpartition(part, part.shape[1] - top, axis=1)[:, -top:]
             np.put_along_axis(wanted, best, True, axis=1)
         return wanted
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.ensembles.combinations.cascade import Cascade
-from penchant.ensembles.combinations.combination import Combination, combine
+from penchant.ensembles.combinations.combination import combine
 from penchant.ensembles.combiners.combiner import Combiner, quality
 from penchant.ensembles.combiners.combiners import (
     MIN_POSITIVES,
@@ -27,6 +27,7 @@ from penchant.ensembles.comparing.checks import check_cutoffs, check_predictions
 from penchant.ensembles.comparing.choice import Cost, Option
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import diversity
+from penchant.ensembles.comparing.fitting import Fitted, fit_all
 from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.ensembles.comparing.segments import judge_segments, segments_of
 from penchant.ensembles.comparing.unseen import UnseenUsers
@@ -40,16 +41,6 @@ from penchant.platform.timeline import Block
 from penchant.trainers.score import seen_items
 
 __all__ = ["Candidate", "Comparison", "compare", "judge_block", "make_judge"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Fitted:
-    """A combination, and what `blend` says of it."""
-
-    combiner: Combiner
-    combination: Combination
-    value: float
-    gain: Interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,26 +172,22 @@ def _fit(
     best: str,
     prepared: Prepared,
     tell: Callable[[str], None],
-) -> list[_Fitted]:
+) -> list[Fitted]:
     """Everything that `blend` says; larger values are better but for losses."""
     settings, metric = prepared.experiment.ensemble, prepared.experiment.requests.metric
-    sign = sign_of(metric)
     unseen = UnseenUsers(blend, metric, best, settings.bootstrap, settings.seed)
     fitted = []
-    for combiner in _possible(combiners, blend, tell):
-        combination = combiner.fit(blend, metric)
-        value = sign * quality(combination.merge(blend.scores, blend.facts), blend.requests, metric)
-        gain = unseen.gain(combiner)
-        size = len(combination.shares)
-        tell(f"{combiner.name}: {size} members, unseen users of blend {gain.mean:+.4f}")
-        fitted.append(_Fitted(combiner=combiner, combination=combination, value=value, gain=gain))
+    for one in fit_all(_possible(combiners, blend, tell), blend, metric, unseen):
+        size, gain = len(one.combination.shares), one.gain.mean
+        tell(f"{one.combiner.name}: {size} members, unseen users of blend {gain:+.4f}")
+        fitted.append(one)
     return fitted
 
 
 def _test(
     prepared: Prepared,
     member_ids: list[str],
-    fitted: list[_Fitted],
+    fitted: list[Fitted],
     tell: Callable[[str], None],
 ) -> _Tested:
     """The one reading of `test`."""
@@ -227,7 +214,7 @@ def _costs(prepared: Prepared, member_ids: list[str]) -> dict[str, Cost]:
 
 def _options(
     costs: Mapping[str, Cost],
-    fitted: list[_Fitted],
+    fitted: list[Fitted],
     select: Mapping[str, float],
     values: Mapping[str, float],
     best: str,
@@ -252,7 +239,7 @@ def _options(
 
 
 def _ablation(
-    fitted: list[_Fitted],
+    fitted: list[Fitted],
     blend: Predictions[Blend],
     tested: _Tested,
     metric: str,

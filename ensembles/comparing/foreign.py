@@ -35,6 +35,7 @@ from penchant.ensembles.combiners.combiners import (
 from penchant.ensembles.comparing.checks import check_blocks, check_predictions
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import diversity
+from penchant.ensembles.comparing.fitting import fit_all
 from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.ensembles.comparing.score_table import BlockLayout, Table, read_score_table
 from penchant.ensembles.comparing.unseen import UnseenUsers
@@ -167,24 +168,24 @@ def compare_scores(
     how: Normalization = "none" if task == "binary" else settings.normalize
     short = blend.normalized(how).shortlist(SHORTLIST)
     chosen = _possible(make_combiners(settings, task, None), short, notes)
-    fitted = [combiner.fit(short, metric) for combiner in chosen]
-    combined = [_sheet(judge, combine(one, test.scores, test.facts), seen) for one in fitted]
     unseen = UnseenUsers(short, metric, best, bootstrap, settings.seed)
+    fitted = list(fit_all(chosen, short, metric, unseen))
+    combined = [
+        _sheet(judge, combine(one.combination, test.scores, test.facts), seen) for one in fitted
+    ]
     p = judge.permutation_p(combined, sheets[best])
     candidates = [
         Candidate(
-            combiner=combiner.name,
-            combination=one,
-            blend=sign * quality(one.merge(short.scores, short.facts), short.requests, metric),
-            blend_gain=unseen.gain(combiner),
+            combiner=one.combiner.name,
+            combination=one.combination,
+            blend=one.value,
+            blend_gain=one.gain,
             test=judge.table(sheet),
             difference=judge.differences(sheet, sheets[best]),
             permutation_p=raw,
             holm_p=corrected,
         )
-        for combiner, one, sheet, raw, corrected in zip(
-            chosen, fitted, combined, p, holm(p), strict=True
-        )
+        for one, sheet, raw, corrected in zip(fitted, combined, p, holm(p), strict=True)
     ]
     comparison = Comparison(
         metric=metric,
