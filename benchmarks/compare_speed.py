@@ -29,7 +29,6 @@ import multiprocessing
 import os
 import resource
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -78,41 +77,31 @@ FULL, QUICK = Size(50, 10_000, 500, 4_000), Size(12, 1_000, 100, 400)
 LARGER = Size(50, 20_000, 500, 4_000)
 
 
-class Running(threading.local):
-    """What a thread does: the labels that it is in, innermost last."""
-
-    def __init__(self) -> None:
-        self.labels: list[str] = []
-        self.since = 0.0
-
-
 class Clock:
-    """CPU seconds and peak memory by label; time in an inner label is not the outer one's.
-
-    Seconds are of the threads that combiners are fitted in: what BLAS adds is in the total alone.
-    """
+    """CPU seconds and peak memory by label; time in an inner label is not the outer one's."""
 
     def __init__(self) -> None:
         self.cpu_s: Counter[str] = Counter()
         self.peak_gb: dict[str, float] = {}
-        self._running = Running()
+        self._running: list[str] = []
+        self._since = 0.0
 
     @contextmanager
     def time(self, label: str) -> Iterator[None]:
         self._turn()
-        self._running.labels.append(label)
+        self._running.append(label)
         try:
             yield
         finally:
             self._turn()
-            self._running.labels.pop()
+            self._running.pop()
             self.peak_gb[label] = peak_gb()
 
     def _turn(self) -> None:
-        now, running = time.thread_time(), self._running
-        if running.labels:
-            self.cpu_s[running.labels[-1]] += now - running.since
-        running.since = now
+        now = time.process_time()
+        if self._running:
+            self.cpu_s[self._running[-1]] += now - self._since
+        self._since = now
 
     def timed(self, work: Callable[..., Any], label: Callable[..., str]) -> Callable[..., Any]:
         def call(*args: Any, **named: Any) -> Any:
@@ -237,18 +226,18 @@ def measure(size: Size) -> dict[str, Any]:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:MOST_CORES])
     blend, test = drawn(size, Block.BLEND), drawn(size, Block.TEST)
     before_gb, clock = peak_gb(), Clock()
-    started, cpu_s = time.perf_counter(), time.process_time()
+    started = time.perf_counter()
     with watched(clock, list(blend.scores)), clock.time("all else"):
         found = compare_scores(blend, test, METRIC, combiners=COMBINERS, bootstrap=RESAMPLES)
-    wall_s, cpu_s = time.perf_counter() - started, time.process_time() - cpu_s
+    wall_s = time.perf_counter() - started
     scores = [part.nbytes for one in (blend, test) for part in one.scores.values()]
     return {
         **asdict(size),
         "scores_gb": sum(scores) / 1e9,
         "peak_before_gb": before_gb,
         "peak_gb": peak_gb(),
-        "cpu_s": cpu_s,
-        "cpu_s_without_cascade": cpu_s - clock.cpu_s["cascade"],
+        "cpu_s": sum(clock.cpu_s.values()),
+        "cpu_s_without_cascade": sum(clock.cpu_s.values()) - clock.cpu_s["cascade"],
         "wall_s": wall_s,
         "bootstrap_cpu_s": clock.cpu_s[BOOTSTRAP],
         "best_single": found.comparison.best_single,

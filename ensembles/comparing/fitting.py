@@ -1,9 +1,8 @@
-"""Every combiner fitted on `blend`, and what `blend` says of it, several combiners at a time."""
+"""Every combiner fitted on `blend`, and what `blend` says of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from penchant.ensembles.combinations.combination import Combination
@@ -14,10 +13,6 @@ from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 
 __all__ = ["Fitted", "fit_all"]
-
-#: Combiners that are fitted at a time. Each holds a copy of half the scores; NumPy, where they
-#: spend their time, lets go of Python's lock.
-_AT_ONCE = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +28,10 @@ class Fitted:
 def fit_all(
     combiners: Sequence[Combiner], blend: Predictions[Blend], metric: str, unseen: UnseenUsers
 ) -> Iterator[Fitted]:
-    """In the order of the combiners, each when it is ready; losses keep their sign."""
+    """One after the other, each when it is ready; losses keep their sign."""
     sign = sign_of(metric)
-
-    def fit(combiner: Combiner) -> Fitted:
+    for combiner in combiners:
         made = combiner.fit(blend, metric)
         value = quality(made.merge(blend.scores, blend.facts), blend.requests, metric)
         gain = unseen.gain(combiner)
-        return Fitted(combiner=combiner, combination=made, value=sign * value, gain=gain)
-
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="combiner") as pool:
-        yield from pool.map(fit, combiners)
+        yield Fitted(combiner=combiner, combination=made, value=sign * value, gain=gain)
