@@ -2,13 +2,14 @@
 
     python benchmarks/finetune_overhead.py             # MiniLM, 3 rounds of 20 steps
     python benchmarks/finetune_overhead.py --quick     # its lowest 2 layers, 2 rounds of 10
+    python benchmarks/finetune_overhead.py --tokens 256    # longer histories differ more in length
 
-One Ray Train worker, fp32, MovieLens-100K likes as text, 64 tokens, 32 requests a batch. After each
-epoch of the shipped loop the same process runs the same batches through transformers' AutoModel,
-AdamW and a linear layer, so that whatever else the machine does slows both alike; then again with
-every row filled up to the longest that is allowed. `ratio` is the shipped rate, with its reports
-and checkpoints, over the plain one; `bucketing` the plain rate over that of filled-up rows. The
-last line is one JSON object.
+One Ray Train worker, fp32, MovieLens-100K likes as text, 64 tokens of history, 32 requests a batch.
+After each epoch of the shipped loop the same process runs the same batches through transformers'
+AutoModel, AdamW and a linear layer, so that whatever else the machine does slows both alike; then
+again with every row filled up to the longest that is allowed. `ratio` is the shipped rate, with its
+reports and checkpoints, over the plain one; `bucketing` the plain rate over that of filled-up rows.
+The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -48,13 +49,13 @@ from penchant.trainers.text.words import read_words
 BATCH = 32
 
 
-def experiment(rounds: int, steps: int, layers: int | None) -> Experiment:
+def experiment(rounds: int, steps: int, layers: int | None, tokens: int) -> Experiment:
     """Likes on MovieLens-100K, and one text member."""
     recipe = TextRecipe(
         kind="text",
         base="minilm",
         layers=layers,
-        history=HistoryText(max_tokens=64, gaps=False, values=True),
+        history=HistoryText(max_tokens=tokens, gaps=False, values=True),
         fit_requests=BATCH * steps,
         batch_requests=BATCH,
         epochs=rounds + 1,
@@ -142,12 +143,12 @@ def all_loops(task: dict[str, str]) -> None:
     Path(task["result"]).write_text(json.dumps(rounds))
 
 
-def run(folder: Path, rounds: int, steps: int, layers: int | None) -> list[dict[str, float]]:
+def run(folder: Path, what: Experiment) -> list[dict[str, float]]:
     """Train in a private Ray; seconds of each round."""
     from ray.train import CheckpointConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    prepared = prepare(experiment(rounds, steps, layers), RunDirectory(folder / "run"))
+    prepared = prepare(what, RunDirectory(folder / "run"))
     task = {"run": str(prepared.run.root), "result": str(folder / "result.json")}
     with start_ray(num_cpus=2):
         trainer = TorchTrainer(
@@ -169,11 +170,13 @@ def run(folder: Path, rounds: int, steps: int, layers: int | None) -> list[dict[
 def main() -> None:
     parser = argparse.ArgumentParser(description="Overhead of Ray Train and DeepSpeed on text.")
     parser.add_argument("--quick", action="store_true", help="2 layers, 2 rounds of 10 steps")
-    quick = parser.parse_args().quick
+    parser.add_argument("--tokens", type=int, default=64, help="of a history, at most")
+    options = parser.parse_args()
+    quick = options.quick
     rounds, steps, layers = (2, 10, 2) if quick else (3, 20, None)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            result = run(Path(folder), rounds, steps, layers)
+            result = run(Path(folder), experiment(rounds, steps, layers, options.tokens))
         except PenchantError as error:
             print(f"error: {error}", file=sys.stderr)
             sys.exit(error.exit_code)
