@@ -126,7 +126,8 @@ def without(
 ) -> None:
     """Say what some members bring: every combination with them against the same without them.
 
-    The combination is fitted again without them on `blend`, and both are judged on `test`.
+    The combination is fitted again without them on `blend`, and both are judged on `test`. Segments
+    are of the combination that the run recommends.
 
     \b
     Examples:
@@ -150,7 +151,9 @@ def without(
         rows = [one.to_json() for one in found]
         print(json.dumps({"members": some, "metric": metric, "combinations": rows}))
         return
-    show_brought(some, metric, found)
+    report = place / "report" / "report.json"
+    shipped = json.loads(report.read_text())["recommended"] if report.is_file() else ""
+    show_brought(some, metric, found, shipped)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,11 +77,12 @@ def _interval(metrics: Mapping[str, Any], name: str, sign: str = "") -> str:
     return f"{value.mean:{sign}.4f} [{value.low:{sign}.4f}, {value.high:{sign}.4f}]"
 
 
-def show_brought(some: Sequence[str], metric: str, found: Sequence[Brought]) -> None:
-    """What members bring to each combination, and for whom."""
+def show_brought(some: Sequence[str], metric: str, found: Sequence[Brought], chosen: str) -> None:
+    """What members bring to each combination, and for whom to the one that was chosen."""
     console = _console()
-    table = Table("combiner", "their share", "without", "with minus without", "p")
-    table.title = f"{metric} on test; left out: {', '.join(some)}"
+    splits = [s for s in ("repeat", "explore") if _measured(found[0], f"{metric}/{s}")]
+    table = Table("combiner", "their share", "without", "with minus without", "p", *splits)
+    table.title = f"{metric} on test, with and without {len(some)} members"
     for one in found:
         values = {name: value.to_json() for name, value in one.difference.items()}
         table.add_row(
@@ -89,23 +91,26 @@ def show_brought(some: Sequence[str], metric: str, found: Sequence[Brought]) -> 
             _interval({name: value.to_json() for name, value in one.without.items()}, metric),
             _interval(values, metric, sign="+"),
             _chance(one.difference[metric].p),
+            *(_interval(values, f"{metric}/{split}", sign="+") for split in splits),
         )
     console.print(table)
-    for split in (f"{metric}/repeat", f"{metric}/explore"):
-        for one in found:
-            if split in one.difference:
-                text = _interval({split: one.difference[split].to_json()}, split, sign="+")
-                console.print(f"{one.combiner}, {split}: {text}")
-    parts = Table("segment", "users", *(one.combiner for one in found))
-    parts.title = f"with minus without, {metric}"
-    for at, segment in enumerate(found[0].segments):
-        differences = [one.segments[at].differences[one.combiner] for one in found]
+    shown = next((one for one in found if one.combiner == chosen), found[0])
+    parts = Table("segment", "users", "without", "with minus without")
+    parts.title = f"{shown.combiner}, {metric}"
+    for part in shown.segments:
+        differences = {metric: part.differences[shown.combiner].to_json()}
         parts.add_row(
-            f"{segment.by}: {segment.name}{' (few)' if segment.few else ''}",
-            f"{segment.users:,}",
-            *(_interval({metric: value.to_json()}, metric, sign="+") for value in differences),
+            f"{part.by}: {part.name}{' (few)' if part.few else ''}",
+            f"{part.users:,}",
+            _interval({metric: part.single.to_json()}, metric),
+            _interval(differences, metric, sign="+"),
         )
     console.print(parts)
+    console.print(f"left out: {', '.join(some)}", soft_wrap=True)
+
+
+def _measured(one: Brought, name: str) -> bool:
+    return name in one.difference and math.isfinite(one.difference[name].mean)
 
 
 def show_description(facts: Mapping[str, Any]) -> None:
