@@ -73,7 +73,7 @@ def segments_of(log: EventLog, requests: Requests, until_ms: int) -> list[Segmen
         *_split("users", first_ms < until_ms),
         *_items(requests, known),
         *_tertiles("history", length.astype(np.float64), "events"),
-        *_tertiles("recency", days, "days"),
+        *_tertiles("recency", *_readable(days)),
     ]
     if (length == 0).any():
         found.append(Segment(by="recency", name="no event", requests=np.flatnonzero(length == 0)))
@@ -159,6 +159,16 @@ def _items(requests: Requests, known: NDArray[np.bool_]) -> list[Segment]:
         Segment(by="items", name=name, requests=np.unique(request[inside]), targets=inside)
         for name, inside in (("warm", warm), ("cold", ~warm))
     ]
+
+
+def _readable(days: NDArray[np.float64]) -> tuple[NDArray[np.float64], str]:
+    """Times in the largest unit that a third of them exceed, or in seconds."""
+    counted = days[~np.isnan(days)]
+    usual = float(np.quantile(counted, 2 / 3)) if len(counted) else 1.0
+    for unit, in_a_day in (("days", 1), ("hours", 24), ("minutes", 24 * 60)):
+        if usual * in_a_day >= 1:
+            return days * in_a_day, unit
+    return days * 86_400, "seconds"
 
 
 def _tertiles(by: str, values: NDArray[np.float64], unit: str) -> list[Segment]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import numpy as np
@@ -98,3 +99,14 @@ def test_segments_of_a_binary_task_go_by_the_candidate(world):
     for by in ("users", "items", "history", "week"):
         assert sum(r.requests for r in results if r.by == by) == len(requests)
     assert {result.differences["same"].mean for result in results} <= {0.0}
+
+
+def test_times_are_told_in_units_that_people_read(small):
+    """A thousandth of a day is 1.44 minutes, a hundred-thousandth less than a second."""
+
+    def units(faster: int) -> set[str]:
+        log, requests = (replace(p, time_ms=p.time_ms // faster) for p in small)
+        found = segments_of(log, requests, CUT_OFF // faster)
+        return {s.name.split()[-1] for s in found if s.by == "recency"} - {"event"}
+
+    assert [units(n) for n in (1, 1000, 100_000)] == [{"days"}, {"minutes"}, {"seconds"}]
