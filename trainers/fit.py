@@ -98,14 +98,18 @@ def fit_and_keep(
     began = time.perf_counter()
     member = fit_baseline(checked, learned_from(prepared, until_ms))
     seconds = time.perf_counter() - began
+    name = recipe_id(checked)
+    # What learns nothing scores the same whatever its cut-off, and it may take long to ask it.
+    before = suffix and checked.kind == "zero_shot" and prepared.run.has_member(name)
     keep_member(
         prepared.run,
-        recipe_id(checked) + suffix,
+        name + suffix,
         member,
         prepared.log,
         {Block(block): prepared.requests[Block(block)] for block in blocks},
         {"train_s": seconds, "history": [], "until_ms": until_ms},
         exclude_seen=spec.exclude_seen,
+        same_as=name if before else None,
     )
     return seconds
 

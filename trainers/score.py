@@ -51,11 +51,19 @@ def keep_member(
     facts: Mapping[str, object],
     *,
     exclude_seen: bool,
+    same_as: str | None = None,
 ) -> None:
-    """Save a member, its scores on every block, and last its facts: then it counts as done."""
+    """Save a member, its scores on every block, and last its facts: then it counts as done.
+
+    Args:
+        same_as: a member of the run that is known to score the same, whose scores are copied.
+    """
     member.save(run.member(member_id))
     for block, asked in requests.items():
-        scores = masked_scores(member, log, asked, exclude_seen=exclude_seen)
+        if same_as is None:
+            scores = masked_scores(member, log, asked, exclude_seen=exclude_seen)
+        else:
+            scores = run.read_predictions(block, same_as, asked.row)
         run.write_predictions(block, member_id, asked.row, scores)
     card = {
         **facts,

@@ -113,9 +113,11 @@ def _is_kept(prepared: Prepared, recipe: Recipe, suffix: str) -> bool:
 
 
 def _start_baselines(recipes: Sequence[Recipe], job: Mapping[str, Any]) -> dict[Any, str]:
-    fit = ray.remote(num_cpus=1, max_retries=2)(fit_and_keep)
+    fit = ray.remote(max_retries=2)(fit_and_keep)
+    largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
     return {
-        fit.remote(
+        # a language model is worth all CPUs of a machine, counting takes one
+        fit.options(num_cpus=largest if r.kind == "zero_shot" else 1).remote(
             job["run"], r.model_dump(mode="json"), job["until_ms"], job["suffix"], job["blocks"]
         ): recipe_id(r) + job["suffix"]
         for r in sorted(recipes, key=lambda r: r.kind != "boosted")  # the longest first
