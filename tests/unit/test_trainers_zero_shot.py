@@ -9,11 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from penchant.platform.config import Experiment
 from penchant.platform.errors import DataError
+from penchant.platform.prepared import prepare
 from penchant.platform.recipes import ZeroShotRecipe
+from penchant.platform.store import RunDirectory
 from penchant.platform.text_recipes import HistoryText
-from penchant.trainers.fit import fit_baseline, load_member
-from penchant.trainers.text.zero_shot import begin, continue_, fit_zero_shot
+from penchant.platform.timeline import Block
+from penchant.trainers.fit import fit_and_keep, fit_baseline, load_member
+from penchant.trainers.refit import REFIT
+from penchant.trainers.text.zero_shot import ZeroShotMember, begin, continue_, fit_zero_shot
 
 WORDS = [f"w{n}" for n in range(30)] + ["yes", "no", "Answer", "Next", ":", "?"]
 
@@ -103,3 +108,48 @@ def test_another_base_and_items_without_texts_are_refused(tiny, world, tmp_path,
         load_member(tmp_path)
     with pytest.raises(DataError, match="no item has a text"):
         fit_zero_shot(ZeroShotRecipe(kind="zero_shot"), replace(world("events").past, texts=()))
+
+
+def test_a_refit_is_not_asked_again(tiny, tmp_path, monkeypatch):
+    """Nothing was learned, so that nothing can have changed."""
+    (tmp_path / "items.csv").write_text("item,text\na,w1 w2\nb,w3 w4\nc,w5\n")
+    rows = [f"u{n % 3},{'abc'[n % 3 - n % 2]},{1000 * n}" for n in range(60)]
+    (tmp_path / "events.csv").write_text("\n".join(["user,item,time", *rows]) + "\n")
+    settings = Experiment.model_validate(
+        {
+            "name": "asked-once",
+            "data": {
+                "events": {
+                    "paths": [str(tmp_path / "events.csv")],
+                    "columns": {name: name for name in ("user", "item", "time")},
+                    "time_unit": "ms",
+                },
+                "items": {
+                    "paths": [str(tmp_path / "items.csv")],
+                    "columns": {"item": "item", "text": "text"},
+                },
+            },
+            "time": {"quantiles": {"select": 0.5, "blend": 0.65, "test": 0.8}},
+            "members": [{"kind": "zero_shot", "base": str(tiny), "name": "asked"}],
+        }
+    )
+    prepared = prepare(settings, RunDirectory(tmp_path / "run"))
+    recipe = settings.members[0].model_dump(mode="json")
+    asked = []
+    score = ZeroShotMember.score
+
+    def counted(member, log, requests):
+        asked.append(len(requests))
+        return score(member, log, requests)
+
+    monkeypatch.setattr(ZeroShotMember, "score", counted)
+    blocks = prepared.blocks
+    for until_ms, suffix in ((blocks.select_ms, ""), (blocks.test_ms, REFIT)):
+        asked.clear()
+        fit_and_keep(str(tmp_path / "run"), recipe, until_ms, suffix, ["select", "test"])
+    assert set(asked) == {1}  # one at a time, to see how long it takes
+    row = prepared.requests[Block.TEST].row
+    first, again = (
+        prepared.run.read_predictions(Block.TEST, name, row) for name in ("asked", f"asked{REFIT}")
+    )
+    np.testing.assert_array_equal(first, again)
