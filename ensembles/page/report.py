@@ -141,7 +141,8 @@ def _bundle() -> str:
 def _facts(report: Mapping[str, Any]) -> list[_Fact]:
     facts = _quality_facts(report)
     if report.get("members"):
-        number, best = figures.count(len(report["members"])), report.get("best_single")
+        first = [member for member in report["members"] if "@" not in member["id"]]  # no refits
+        number, best = figures.count(len(first)), report.get("best_single")
         note = f"best single: {best}" if best else ""
         facts.append(_Fact(name="Members", value=number, note=note))
     if (asked := report.get("requests", {}).get("test")) is not None:

@@ -208,6 +208,14 @@ def test_the_page_names_every_member_and_every_ensemble(page: Page) -> None:
     assert report["verdict"] in page.text
 
 
+def test_refits_are_no_further_members(page: Page, tmp_path: Path) -> None:
+    report = grocery_report()
+    number = f"Members {len(report['members'])} best single"
+    report["members"].append(report["members"][0] | {"id": "boosted-all-3f9c1a@refit"})
+    assert number in page.text
+    assert number in Page(write_report(report, tmp_path)).text
+
+
 def test_the_page_shows_differences_with_intervals_and_what_became_of_rows(page: Page) -> None:
     assert "0.3248 0.3153 to 0.3343 +0.0031 +0.0016 to +0.0047 0.001" in page.text
     assert "Rows read 1,469,307 Events kept 1,240,369 Merged" in page.text
