@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from penchant.ensembles.comparing.without import Brought
 from penchant.ensembles.page.figures import MISSING, chance, evidence, interval, probability
+
+if TYPE_CHECKING:  # it brings all combiners, and a description of data needs none
+    from penchant.ensembles.comparing.without import Brought
 
 __all__ = ["show_brought", "show_description", "show_report"]
 
@@ -80,7 +81,8 @@ def _interval(metrics: Mapping[str, Any], name: str, sign: str = "") -> str:
 def show_brought(some: Sequence[str], metric: str, found: Sequence[Brought], chosen: str) -> None:
     """What members bring to each combination, and for whom to the one that was chosen."""
     console = _console()
-    splits = [s for s in ("repeat", "explore") if _measured(found[0], f"{metric}/{s}")]
+    first = {name: value.to_json() for name, value in found[0].difference.items()}
+    splits = [s for s in ("repeat", "explore") if interval(first, f"{metric}/{s}") is not None]
     table = Table("combiner", "their share", "without", "with minus without", "p", *splits)
     table.title = f"{metric} on test, with and without {len(some)} members"
     for one in found:
@@ -107,10 +109,6 @@ def show_brought(some: Sequence[str], metric: str, found: Sequence[Brought], cho
         )
     console.print(parts)
     console.print(f"left out: {', '.join(some)}", soft_wrap=True)
-
-
-def _measured(one: Brought, name: str) -> bool:
-    return name in one.difference and math.isfinite(one.difference[name].mean)
 
 
 def show_description(facts: Mapping[str, Any]) -> None:
