@@ -16,16 +16,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 
 import torch
+from shared.facts import facts
 from torch.nn import functional
 from transformers import AutoModel
 
@@ -194,12 +192,9 @@ def main() -> None:
     for name, rate in rates.items():
         print(f"{name:>12}{rate:>10.1f} samples/s")
     print(f"shipped / plain: {found['ratio']}; like lengths / filled up: {found['bucketing']}")
-    machine = {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "threads": 2}
-    names = ("penchant", "torch", "transformers", "ray", "deepspeed")
-    versions = {name: metadata.version(name) for name in names}
-    versions["python"] = platform.python_version()
-    facts = {"machine": machine, "versions": versions}
-    print(json.dumps({"benchmark": "finetune_overhead", **found, **facts}))
+    described = facts("torch", "transformers", "ray", "deepspeed")
+    described["machine"]["threads"] = 2
+    print(json.dumps({"benchmark": "finetune_overhead", **found, **described}))
 
 
 if __name__ == "__main__":
