@@ -8,7 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from penchant.platform.timeline import Window
 
-__all__ = ["RecipeBase"]
+__all__ = ["STOP_AFTER", "RecipeBase"]
+
+#: What `stop_after` of a trained recipe means.
+STOP_AFTER = (
+    "End after so many epochs, with the learning rate of a training of all `epochs`. A refit ends "
+    "where the first fit was best."
+)
 
 
 class RecipeBase(BaseModel):

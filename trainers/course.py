@@ -13,7 +13,7 @@ import torch.distributed
 
 from penchant.platform.recipes import SequenceRecipe, TextRecipe
 
-__all__ = ["Course", "Epoch", "Group", "last_checkpoint"]
+__all__ = ["Course", "Epoch", "Group", "last_checkpoint", "most_epochs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,12 @@ class Course:
 
     def is_over(self, recipe: SequenceRecipe | TextRecipe) -> bool:
         stale = self.next_epoch - 1 - self.best_epoch
-        return self.next_epoch >= recipe.epochs or stale >= recipe.patience
+        return self.next_epoch >= most_epochs(recipe) or stale >= recipe.patience
+
+
+def most_epochs(recipe: SequenceRecipe | TextRecipe) -> int:
+    """How many epochs the recipe trains for, unless `select` ends it before."""
+    return min(recipe.epochs, recipe.stop_after or recipe.epochs)
 
 
 @contextmanager

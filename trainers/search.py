@@ -22,6 +22,7 @@ from penchant.platform.prepared import JUDGED_BLOCKS, Prepared
 from penchant.platform.progress import Progress
 from penchant.platform.recipes import Recipe, SequenceRecipe, TextRecipe, recipe_id
 from penchant.platform.timeline import Block
+from penchant.trainers.course import most_epochs
 from penchant.trainers.fit import encode_items, fit_and_keep
 from penchant.trainers.ledger import Ledger
 from penchant.trainers.member import read_card
@@ -73,7 +74,7 @@ def fit_members(
         return
     trained = [r for r in missing if isinstance(r, SequenceRecipe | TextRecipe)]
     steps = {recipe_id(r) + suffix: _BASELINE_STEPS for r in missing}
-    progress.expect("members", steps | {recipe_id(r) + suffix: r.epochs for r in trained})
+    progress.expect("members", steps | {recipe_id(r) + suffix: most_epochs(r) for r in trained})
     job = {
         "run": str(prepared.run.root.resolve()),
         "until_ms": until_ms,

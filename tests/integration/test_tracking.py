@@ -58,11 +58,18 @@ def train(
     (root / "past.pickle").write_bytes(pickle.dumps((here.past, here.asked())))
 
     def trained(
-        name: str, kind: str, *, workers: int = 1, stage: int = 0, keep: int = 0, stop: int = 0
+        name: str,
+        kind: str,
+        *,
+        workers: int = 1,
+        stage: int = 0,
+        keep: int = 0,
+        stop: int = 0,
+        **changes: object,
     ) -> tuple[list[dict[str, float]], list[dict[str, Any]]]:
         out = root / name
         out.mkdir(exist_ok=True)
-        recipe = recipe_of(kind).model_dump(mode="json")
+        recipe = recipe_of(kind).model_dump(mode="json") | changes
         task = {"out": str(out), "recipe": recipe, "stage": stage, "keep": keep, "stop": stop}
         path = out / f"task-{stop}.json"
         path.write_text(json.dumps(task))
@@ -105,6 +112,19 @@ def test_a_curve_has_one_value_a_step_also_after_a_cut(
     expected = [line for line in whole if "select_loss" in line]
     assert len(ends) == len(history) == 3
     for name in ("step", "train_loss", "select_loss", "select_ndcg@10"):
+        values = [[line[name] for line in part] for part in (ends, expected)]
+        np.testing.assert_allclose(*values, rtol=TOLERANCE, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["sequence", "text"])
+def test_ending_early_changes_no_learning_rate(kind: str, train: Train, alone: Train) -> None:
+    """A refit that ends where the first fit was best has walked the same way up to there."""
+    whole, _ = alone(kind)
+    short, history = train(f"{kind}-short", kind, stop_after=2)
+    assert [epoch["epoch"] for epoch in history] == [0, 1]
+    ends = [line for line in short if "select_loss" in line]
+    expected = [line for line in whole if "select_loss" in line][:2]
+    for name in ("step", "learning_rate", "train_loss", "select_loss"):
         values = [[line[name] for line in part] for part in (ends, expected)]
         np.testing.assert_allclose(*values, rtol=TOLERANCE, atol=1e-6)
 

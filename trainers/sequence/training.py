@@ -18,7 +18,7 @@ import torch.distributed
 
 from penchant.platform.recipes import SequenceRecipe
 from penchant.platform.requests import Requests
-from penchant.trainers.course import Course, Epoch, Group
+from penchant.trainers.course import Course, Epoch, Group, most_epochs
 from penchant.trainers.init_from import init_network, origin, text_model
 from penchant.trainers.member import Past
 from penchant.trainers.sequence.engine import share_of_rate
@@ -79,7 +79,7 @@ def train_sequence(
         loss, metric = _judge(learner.network, recipe, past, judged, group)
         epoch = Epoch(
             epoch=course.next_epoch,
-            epochs=recipe.epochs,
+            epochs=most_epochs(recipe),
             train_loss=train_loss,
             select_loss=loss,
             metric="ndcg@10",

@@ -23,7 +23,7 @@ from penchant.platform.errors import RunError
 from penchant.platform.language_models import load_tokenizer
 from penchant.platform.recipes import TextRecipe
 from penchant.platform.requests import Requests
-from penchant.trainers.course import Course, Epoch, Group
+from penchant.trainers.course import Course, Epoch, Group, most_epochs
 from penchant.trainers.init_from import origin, started_text_network
 from penchant.trainers.member import Past
 from penchant.trainers.sequence.engine import share_of_rate
@@ -106,7 +106,7 @@ def train_text(
             loss, metric = _judge(engine.module, recipe, past, words, judged, group)
         epoch = Epoch(
             epoch=course.next_epoch,
-            epochs=recipe.epochs,
+            epochs=most_epochs(recipe),
             train_loss=train_loss,
             select_loss=loss,
             metric="auc" if binary else "ndcg@10",
