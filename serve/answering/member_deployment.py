@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from penchant.ensembles.artefacts.artefact import Ensemble
 from penchant.platform.errors import RunError
 from penchant.serve.answering.batcher import Batcher
 from penchant.serve.answering.card import version_of
+from penchant.serve.answering.carrier import Answers, Asked
 from penchant.serve.answering.history import Question, merge
 from penchant.serve.answering.readiness import ready_members, sound
 from penchant.serve.watch.meters import MemberMeters
@@ -33,12 +34,6 @@ _MAX_BATCH_COST = 1_000_000
 _STUCK_S = 60.0
 
 Scores = NDArray[np.float32]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Asked:
-    members: Sequence[str]
-    question: Question
 
 
 class MemberReplica:
@@ -69,23 +64,21 @@ class MemberReplica:
         self._meters = {name: MemberMeters(version, name) for name in members}
         self._looked_up: dict[str, tuple[int, int]] = {}
         self._ensemble = ensemble
-        self._batcher = Batcher[_Asked, dict[str, Scores | None]](
+        self._batcher = Batcher[Asked, Answers](
             self._answer,
             lambda asked: asked.question.cost,
             max_batch=MAX_BATCH,
             max_cost=_MAX_BATCH_COST,
         )
 
-    async def score(
-        self, members: Sequence[str], question: Question
-    ) -> Mapping[str, Scores | None]:
-        """Scores by member; None where they are not sound.
+    async def score(self, asked: Sequence[Asked]) -> list[Answers]:
+        """For each question the scores by member; None where they are not sound.
 
         Shape (R, C) each, or (1, N) where the question has texts.
         """
-        return await self._batcher.ask(_Asked(members=members, question=question))
+        return await asyncio.gather(*(self._batcher.ask(one) for one in asked))
 
-    def _answer(self, asked: Sequence[_Asked]) -> list[dict[str, Scores | None]]:
+    def _answer(self, asked: Sequence[Asked]) -> Sequence[Answers]:
         """What each question's members say of it; a member reads all that ask it at once."""
         answers: list[dict[str, Scores | None]] = [{} for _ in asked]
         for name in dict.fromkeys(name for one in asked for name in one.members):

@@ -42,11 +42,17 @@ class Place(BaseModel):
     name: str
     members: list[str]
     alone: bool  # nobody else could answer instead
+    max_replicas: int = 2  # under load
 
     @property
     def replicas(self) -> int:
         """How many there are at least: two where the answer hangs on one."""
         return 2 if self.alone else 1
+
+    @property
+    def calls(self) -> int:
+        """Calls that a front has under way at most: one for each replica and one that waits."""
+        return max(self.max_replicas, self.replicas) + 1
 
 
 def measured_ms(directory: Path, members: Sequence[str]) -> dict[str, float]:
@@ -59,12 +65,15 @@ def measured_ms(directory: Path, members: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def place_members(cost_ms: Mapping[str, float], placement: Placement) -> list[Place]:
+def place_members(
+    cost_ms: Mapping[str, float], placement: Placement, max_replicas: int = 2
+) -> list[Place]:
     """Deployments for these members; the shared one comes last.
 
     Args:
         cost_ms: what a request costs each of them.
         placement: all together, each apart, or only those together that cost less than a hop.
+        max_replicas: of each, under load.
     """
     small = {
         "together": list(cost_ms),
@@ -74,7 +83,8 @@ def place_members(cost_ms: Mapping[str, float], placement: Placement) -> list[Pl
     groups = [[name] for name in cost_ms if name not in small] + ([small] if small else [])
     alone = len(groups) == 1
     return [
-        Place(name=_name(at, group), members=group, alone=alone) for at, group in enumerate(groups)
+        Place(name=_name(at, group), members=group, alone=alone, max_replicas=max_replicas)
+        for at, group in enumerate(groups)
     ]
 
 

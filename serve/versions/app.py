@@ -25,6 +25,11 @@ __all__ = ["FrontArgs", "VersionArgs", "build_front", "build_version", "live_of"
 #: full backs off for half a second at a time, while they fall idle (docs/lab-notes.md).
 _MOST = 1000
 
+#: Calls that a replica of members should have under way. A call carries what has gathered, so that
+#: their number says how busy a replica is, and not how many ask: one is worked on, another waits
+#: half of the time. A front has no more of them than a place has replicas, and one.
+_CALLS = 1.5
+
 
 class VersionArgs(BaseModel):
     """Which ensemble, and how large."""
@@ -78,7 +83,8 @@ def _places_of(args: VersionArgs) -> list[Place]:
     """
     card = read_ensemble_card(Path(args.directory))
     members = list(card["weights"])
-    return place_members(measured_ms(Path(args.directory), members), args.layout.placement)
+    cost_ms = measured_ms(Path(args.directory), members)
+    return place_members(cost_ms, args.layout.placement, args.max_replicas)
 
 
 def build_version(args: VersionArgs) -> Application:
@@ -97,8 +103,8 @@ def _bound(place: Place, args: VersionArgs, beside: list[Application]) -> Applic
         MemberReplica,
         place.name,
         cpus=args.cpus_per_replica,
-        replicas=(place.replicas, max(args.max_replicas, place.replicas)),
-        target=MAX_BATCH / 4,
+        replicas=(place.replicas, max(place.max_replicas, place.replicas)),
+        target=_CALLS,
     )
     return made.bind(args.directory, place.members, args.threads, args.layout.engine, beside)
 

@@ -1,4 +1,4 @@
-"""Members that live together are asked together; a place that dies is left out until it is back."""
+"""Questions to one place travel together; a place that dies is left out until it is back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ray.exceptions import RayActorError
 from ray.serve.exceptions import BackPressureError
 
 from penchant.platform.config import Requests
+from penchant.serve.answering.carrier import Asked
 from penchant.serve.answering.history import trial_question
 from penchant.serve.answering.panel import DownError, OverloadedError
 from penchant.serve.answering.places import Place
@@ -43,7 +44,7 @@ class Handle:
     """A deployment: answers by turns as `acts` says, then well."""
 
     def __init__(self, *acts: Exception | float) -> None:
-        self.asked: list[tuple[str, ...]] = []
+        self.asked: list[tuple[str, ...]] = []  # members, question by question
         self.responses: list[Response] = []
         self._acts = list(acts)
 
@@ -51,15 +52,15 @@ class Handle:
     def score(self) -> Handle:
         return self
 
-    def remote(self, members: Sequence[str], question: object) -> Response:
-        self.asked.append(tuple(members))
+    def remote(self, asked: Sequence[Asked]) -> Response:
+        self.asked += [tuple(one.members) for one in asked]
         act = self._acts.pop(0) if self._acts else 0.0
 
-        async def answer() -> dict[str, Any]:
+        async def answer() -> list[dict[str, Any]]:
             if isinstance(act, Exception):
                 raise act
             await asyncio.sleep(act)
-            return {name: np.float32([[SCORES[name]]]) for name in members}
+            return [{name: np.float32([[SCORES[name]]]) for name in one.members} for one in asked]
 
         self.responses.append(Response(answer))
         return self.responses[-1]
@@ -81,7 +82,7 @@ def test_members_of_one_place_are_asked_in_one_call() -> None:
     assert (big.asked, small.asked) == ([("big",)], [("x", "y")])
 
 
-def test_another_question_is_another_call() -> None:
+def test_another_question_is_asked_for_itself() -> None:
     small = Handle()
 
     async def go() -> None:

@@ -1,0 +1,171 @@
+"""Calls to a place are few: what gathers meanwhile travels together, each gets its own answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from penchant.platform.config import Requests
+from penchant.serve.answering.breaker import Breaker
+from penchant.serve.answering.carrier import Answers, Asked, Carrier
+from penchant.serve.answering.history import Question, trial_question
+
+TRIAL = trial_question(Requests(), 1, has_groups=False)
+
+
+class Place:
+    """Answers each question with its time, once the test lets it go on."""
+
+    def __init__(self, fails: type[Exception] | None = None) -> None:
+        self.calls: list[list[int]] = []  # times of the questions of each
+        self.cancelled = 0
+        self.go = asyncio.Event()
+        self._fails = fails
+
+    async def send(self, asked: Sequence[Asked]) -> Sequence[Answers]:
+        self.calls.append([one.question.asked_ms for one in asked])
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        if self._fails is not None and len(self.calls) == 1:
+            raise self._fails
+        return [
+            {name: np.float32([[one.question.asked_ms]]) for name in one.members} for one in asked
+        ]
+
+
+def carrier(place: Place, most_calls: int = 2) -> Carrier:
+    async def probe() -> object:
+        return None
+
+    return Carrier(place.send, Breaker("a place", probe), most_calls)
+
+
+def question(at: int) -> Question:
+    return replace(TRIAL, asked_ms=at)
+
+
+def run(body: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(5):
+            await body()
+
+    asyncio.run(limited())
+
+
+async def asked(way: Carrier, *times: int) -> list[asyncio.Task[object]]:
+    """Put one question after the other, each in its own turn of the loop."""
+    tasks: list[asyncio.Task[object]] = []
+    for at in times:
+        tasks.append(asyncio.create_task(way.ask("one", question(at))))
+        await asyncio.sleep(0.002)
+    return tasks
+
+
+def test_what_gathers_while_all_calls_are_under_way_shares_the_next() -> None:
+    async def body() -> None:
+        place = Place()
+        tasks = await asked(carrier(place), *range(6))
+        assert place.calls == [[0], [1]]
+        place.go.set()
+        answers = await asyncio.gather(*tasks)
+        assert place.calls == [[0], [1], [2, 3, 4, 5]]
+        assert [int(answer[0, 0]) for answer in answers] == list(range(6))
+
+    run(body)
+
+
+@pytest.mark.parametrize("most_calls", [1, 3])
+def test_no_more_calls_are_under_way_than_allowed(most_calls: int) -> None:
+    async def body() -> None:
+        place = Place()
+        tasks = await asked(carrier(place, most_calls), *range(5))
+        assert len(place.calls) == most_calls
+        place.go.set()
+        await asyncio.gather(*tasks)
+
+    run(body)
+
+
+def test_a_call_carries_eight_questions_at_most() -> None:
+    async def body() -> None:
+        place = Place()
+        tasks = await asked(carrier(place, 1), *range(18))
+        place.go.set()
+        answers = await asyncio.gather(*tasks)
+        assert [len(call) for call in place.calls] == [1, 8, 8, 1]
+        assert [int(answer[0, 0]) for answer in answers] == list(range(18))
+
+    run(body)
+
+
+def test_a_question_that_is_taken_back_before_it_left_is_not_sent() -> None:
+    async def body() -> None:
+        place = Place()
+        first, leaver, stayer = await asked(carrier(place, 1), 0, 1, 2)
+        leaver.cancel()
+        await asyncio.sleep(0)
+        place.go.set()
+        await asyncio.gather(first, stayer)
+        assert place.calls == [[0], [2]]
+
+    run(body)
+
+
+def test_a_call_is_taken_back_when_nobody_waits_for_it_and_makes_room() -> None:
+    async def body() -> None:
+        place = Place()
+        way = carrier(place, 1)
+        (first,) = await asked(way, 0)
+        shared = await asked(way, 1, 2)
+        first.cancel()
+        await asyncio.sleep(0.002)
+        assert (place.calls, place.cancelled) == ([[0], [1, 2]], 1)
+        shared[0].cancel()
+        await asyncio.sleep(0.002)
+        assert place.cancelled == 1  # the other still waits
+        shared[1].cancel()
+        await asyncio.sleep(0.002)
+        assert place.cancelled == 2
+
+    run(body)
+
+
+def test_the_same_question_again_is_another_one() -> None:
+    """A cascade asks a place twice: its later members when the first ones have answered."""
+
+    async def body() -> None:
+        place = Place()
+        way, same = carrier(place, 1), question(7)
+        first = asyncio.create_task(way.ask("one", same))
+        await asyncio.sleep(0.002)
+        second = asyncio.create_task(way.ask("two", same))
+        await asyncio.sleep(0.002)
+        first.cancel()  # takes back its own only
+        await asyncio.sleep(0.002)
+        place.go.set()
+        answer = await second
+        assert int(answer[0, 0]) == 7  # type: ignore[index]  # it is sound
+        assert place.calls == [[7], [7]]
+
+    run(body)
+
+
+def test_what_goes_wrong_with_a_call_goes_wrong_for_its_questions_only() -> None:
+    async def body() -> None:
+        place = Place(fails=ValueError)
+        way = carrier(place, 1)
+        first = await asked(way, 0)
+        others = await asked(way, 1, 2)
+        place.go.set()
+        found = await asyncio.gather(*first, *others, return_exceptions=True)
+        assert isinstance(found[0], ValueError)
+        assert [int(answer[0, 0]) for answer in found[1:]] == [1, 2]  # type: ignore[index]
+
+    run(body)
