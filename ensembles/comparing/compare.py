@@ -16,23 +16,16 @@ from numpy.typing import NDArray
 from penchant.ensembles.combinations.cascade import Cascade
 from penchant.ensembles.combinations.combination import combine
 from penchant.ensembles.combiners.combiner import Combiner, quality
-from penchant.ensembles.combiners.combiners import (
-    MIN_POSITIVES,
-    can_fit_weights,
-    make_combiners,
-    only_mean,
-)
 from penchant.ensembles.comparing.ablation import Ablation, ablate
 from penchant.ensembles.comparing.checks import check_cutoffs, check_predictions
 from penchant.ensembles.comparing.choice import Cost, Option
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import diversity
-from penchant.ensembles.comparing.fitting import Fitted, fit_all
+from penchant.ensembles.comparing.fitting import Fitted, fit_all, fittable
 from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.ensembles.comparing.segments import judge_segments, segments_of
 from penchant.ensembles.comparing.unseen import UnseenUsers
-from penchant.ensembles.normalize import Normalization
-from penchant.ensembles.predictions import SHORTLIST, Blend, Predictions, Test, read_predictions
+from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 from penchant.platform.prepared import Prepared
@@ -59,10 +52,8 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     Raises:
         DataError: a member's predictions are missing or torn.
     """
-    spec, settings = prepared.experiment.requests, prepared.experiment.ensemble
-    metric = spec.metric
+    settings, metric = prepared.experiment.ensemble, prepared.experiment.requests.metric
     sign = sign_of(metric)
-    how: Normalization = "none" if spec.task == "binary" else settings.normalize
     select = _qualities(prepared, member_ids)
     best = max(select, key=lambda name: select[name])
     tell(f"best single member on select: {best}")
@@ -73,11 +64,11 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
         *check_predictions(everything)[1],
     ]:
         tell(note)
-    blend = everything.normalized(how).shortlist(SHORTLIST)
-    del everything
     costs = _costs(prepared, member_ids)
     cost_ms = {name: cost.score_ms for name, cost in costs.items()}
-    fitted = _fit(make_combiners(settings, spec.task, cost_ms), blend, best, prepared, tell)
+    blend, combiners = fittable(everything, settings, cost_ms, tell)
+    del everything
+    fitted = _fit(combiners, blend, best, prepared, tell)
     tested = _test(prepared, member_ids, fitted, tell)
     single = tested.sheets[best]
     combined = {name: sheet for name, (sheet, _) in tested.combined.items()}
@@ -155,17 +146,6 @@ def make_judge(prepared: Prepared, block: Block) -> Judge:
     return Judge(requests, seen, metric, settings.bootstrap, settings.seed)
 
 
-def _possible(
-    combiners: list[Combiner], blend: Predictions[Blend], tell: Callable[[str], None]
-) -> list[Combiner]:
-    """Weights are fitted only where there is enough to fit them on."""
-    label = blend.requests.label
-    if label is None or can_fit_weights(blend):
-        return combiners
-    tell(f"blend holds {int(label.sum())} yes labels, fewer than {MIN_POSITIVES}: mean only")
-    return only_mean(combiners)
-
-
 def _fit(
     combiners: list[Combiner],
     blend: Predictions[Blend],
@@ -177,7 +157,7 @@ def _fit(
     settings, metric = prepared.experiment.ensemble, prepared.experiment.requests.metric
     unseen = UnseenUsers(blend, metric, best, settings.bootstrap, settings.seed)
     fitted = []
-    for one in fit_all(_possible(combiners, blend, tell), blend, metric, unseen):
+    for one in fit_all(combiners, blend, metric, unseen):
         size, gain = len(one.combination.shares), one.gain.mean
         tell(f"{one.combiner.name}: {size} members, unseen users of blend {gain:+.4f}")
         fitted.append(one)

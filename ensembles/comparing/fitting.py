@@ -1,18 +1,26 @@
-"""Every combiner fitted on `blend`, and what `blend` says of it."""
+"""Every combiner that `blend` has enough for, fitted on it, and what `blend` says of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.combiners.combiner import Combiner, quality
+from penchant.ensembles.combiners.combiners import (
+    MIN_POSITIVES,
+    can_fit_weights,
+    make_combiners,
+    only_mean,
+)
 from penchant.ensembles.comparing.unseen import UnseenUsers
-from penchant.ensembles.predictions import Blend, Predictions
+from penchant.ensembles.normalize import Normalization
+from penchant.ensembles.predictions import SHORTLIST, Blend, Predictions
+from penchant.platform.config import Ensemble
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 
-__all__ = ["Fitted", "fit_all"]
+__all__ = ["Fitted", "fit_all", "fittable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +31,30 @@ class Fitted:
     combination: Combination
     value: float  # on the requests that it was fitted on
     gain: Interval  # over the best single member, on users that it was not fitted on
+
+
+def fittable(
+    blend: Predictions[Blend],
+    settings: Ensemble,
+    cost_ms: Mapping[str, float] | None,
+    tell: Callable[[str], None],
+) -> tuple[Predictions[Blend], list[Combiner]]:
+    """Predictions as combiners are fitted on them, and the combiners that they suffice for.
+
+    Args:
+        blend: as members gave them.
+        settings: which combiners, and how scores are normalised; those of labels are not.
+        cost_ms: what each member takes for a request, where that is known.
+        tell: is told what is left out.
+    """
+    label = blend.requests.label
+    how: Normalization = settings.normalize if label is None else "none"
+    short = blend.normalized(how).shortlist(SHORTLIST)
+    combiners = make_combiners(settings, "next_item" if label is None else "binary", cost_ms)
+    if can_fit_weights(blend):
+        return short, combiners
+    tell(f"blend: fewer than {MIN_POSITIVES} labels of one kind: no weights are fitted")
+    return short, only_mean(combiners)
 
 
 def fit_all(

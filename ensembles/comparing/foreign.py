@@ -25,22 +25,15 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from penchant.ensembles.combinations.combination import combine
-from penchant.ensembles.combiners.combiner import Combiner, quality
-from penchant.ensembles.combiners.combiners import (
-    MIN_POSITIVES,
-    can_fit_weights,
-    make_combiners,
-    only_mean,
-)
+from penchant.ensembles.combiners.combiner import quality
 from penchant.ensembles.comparing.checks import check_blocks, check_predictions
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import diversity
-from penchant.ensembles.comparing.fitting import fit_all
+from penchant.ensembles.comparing.fitting import fit_all, fittable
 from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.ensembles.comparing.score_table import BlockLayout, Table, read_score_table
 from penchant.ensembles.comparing.unseen import UnseenUsers
-from penchant.ensembles.normalize import Normalization
-from penchant.ensembles.predictions import SHORTLIST, Blend, Predictions, Test
+from penchant.ensembles.predictions import Blend, Predictions, Test
 from penchant.platform import config
 from penchant.platform.errors import ConfigError
 from penchant.platform.intervals import Interval
@@ -165,9 +158,9 @@ def compare_scores(
     values = {name: quality(part, blend.requests, metric) for name, part in blend.scores.items()}
     best = max(values, key=lambda name: values[name])
     sheets = {name: _sheet(judge, part, seen) for name, part in test.scores.items()}
-    how: Normalization = "none" if task == "binary" else settings.normalize
-    short = blend.normalized(how).shortlist(SHORTLIST)
-    chosen = _possible(make_combiners(settings, task, None), short, notes)
+    short, chosen = fittable(blend, settings, None, notes.append)
+    if len(short.scores) < 2:  # there is nothing to combine
+        chosen = []
     unseen = UnseenUsers(short, metric, best, bootstrap, settings.seed)
     fitted = list(fit_all(chosen, short, metric, unseen))
     combined = [
@@ -205,18 +198,6 @@ def _settings(combiners: Sequence[str], bootstrap: int) -> config.Ensemble:
     except ValidationError as error:
         told = "; ".join(f"{f['loc'][0]}: {f['msg']}, got {f['input']!r}" for f in error.errors())
         raise ConfigError(f"compare_scores: {told}. Correct the argument.") from error
-
-
-def _possible(
-    combiners: list[Combiner], blend: Predictions[Blend], notes: list[str]
-) -> list[Combiner]:
-    """Combiners that have something to combine, and enough to fit weights on."""
-    if len(blend.scores) < 2:
-        return []
-    if can_fit_weights(blend):
-        return combiners
-    notes.append(f"blend: fewer than {MIN_POSITIVES} labels of one kind: no weights are fitted")
-    return only_mean(combiners)
 
 
 def _known(seen: NDArray[np.bool_] | None, test: Predictions[Test]) -> NDArray[np.bool_] | None:

@@ -16,12 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.ensembles.combinations.combination import Combination, combine
-from penchant.ensembles.combiners.combiners import can_fit_weights, make_combiners, only_mean
 from penchant.ensembles.comparing.compare import make_judge
+from penchant.ensembles.comparing.fitting import fittable
 from penchant.ensembles.comparing.judge import Sheet
 from penchant.ensembles.comparing.segments import SegmentResult, judge_segments, segments_of
-from penchant.ensembles.normalize import Normalization
-from penchant.ensembles.predictions import SHORTLIST, Blend, Predictions, Test, read_predictions
+from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
 from penchant.platform.errors import ConfigError
 from penchant.platform.intervals import Interval
 from penchant.platform.prepared import Prepared
@@ -91,15 +90,12 @@ def what_they_bring(
         DataError: a member's predictions are missing or torn.
     """
     requests, settings = prepared.experiment.requests, prepared.experiment.ensemble
-    how: Normalization = "none" if requests.task == "binary" else settings.normalize
-    blend: Predictions[Blend] = read_predictions(prepared, Block.BLEND, member_ids)
-    blend = blend.normalized(how).shortlist(SHORTLIST)
+    everything: Predictions[Blend] = read_predictions(prepared, Block.BLEND, member_ids)
+    cost_ms = {name: prepared.run.member_facts(name)["score_ms"] for name in member_ids}
+    blend, combiners = fittable(everything, settings, cost_ms, tell)
+    del everything
     scores = {name: part for name, part in blend.scores.items() if name not in some}
     rest = replace(blend, scores=scores)
-    cost_ms = {name: prepared.run.member_facts(name)["score_ms"] for name in member_ids}
-    combiners = make_combiners(settings, requests.task, cost_ms)
-    if not can_fit_weights(blend):
-        combiners = only_mean(combiners)
     test: Predictions[Test] = read_predictions(prepared, Block.TEST, member_ids)
     judge = make_judge(prepared, Block.TEST)
 

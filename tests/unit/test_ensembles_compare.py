@@ -287,7 +287,7 @@ def test_weights_are_not_fitted_on_a_handful_of_yes(answers, tmp_path, monkeypat
     told: list[str] = []
     found = compare(prepared, names, told.append)
     assert [candidate.combiner for candidate in found.candidates] == ["mean"]
-    assert any("yes labels, fewer than 200: mean only" in line for line in told)
+    assert any("fewer than 200 labels of one kind: no weights are fitted" in line for line in told)
 
 
 ALONE = Linear(normalization="none", weights={"a": 1.0})
