@@ -34,6 +34,9 @@ class Watch:
         event = {name: result[name] for name in _TOLD if name in result}
         if "member" not in event:
             return
+        if event["state"] == "planned":
+            self._progress.say(f"{event['member']}: {result['memory']}")
+            return
         self._ledger.append(event)
         if event["state"] == "epoch":
             note = (

@@ -77,12 +77,15 @@ def _train_one(
             kept = ray.train.Checkpoint.from_directory(checkpoint)
         ray.train.report(metrics, checkpoint=kept)
 
+    def tell(memory: str) -> None:
+        ray.train.report({"member": member_id, "state": "planned", "memory": memory})
+
     select = prepared.requests[Block.SELECT]
     log = _step_log(prepared, recipe, member_id, group)
     with last_checkpoint(group) as resume, log or nullcontext():
         if resume is not None and (resume / _RECIPE).read_text() != recipe.model_dump_json():
             resume = None  # another member's, which is finished
-        member, history = _train(prepared, recipe, past, select, group, report, resume, log)
+        member, history = _train(prepared, recipe, past, select, group, report, resume, log, tell)
     if member is not None and group.rank == 0:
         facts = {
             "train_s": sum(epoch["seconds"] for epoch in history),  # over all lives of the run
@@ -131,13 +134,14 @@ def _train(
     report: Callable[[Epoch, Path | None], None],
     resume: Path | None,
     log: StepLog | None,
+    tell: Callable[[str], None],
 ) -> tuple[Member | None, list[dict[str, Any]]]:
     """The trained member (on the first worker at least), and the history of its epochs."""
     if isinstance(recipe, TextRecipe):
         from penchant.trainers.text.training import train_text  # brings transformers
 
         dial = prepared.experiment.resources.memory
-        return train_text(recipe, past, select, group, report, resume, dial, log)
+        return train_text(recipe, past, select, group, report, resume, dial, log, tell)
     from penchant.trainers.sequence.training import train_sequence
 
     text = _text(prepared, recipe)

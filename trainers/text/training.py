@@ -59,6 +59,7 @@ def train_text(
     resume: Path | None = None,
     sharding: Sharding | Dial = "auto",
     steps: StepLog | None = None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> tuple[TextMember | None, list[dict[str, Any]]]:
     """Train until `epochs` are done or `select` has not improved for `patience` epochs.
 
@@ -68,6 +69,7 @@ def train_text(
         sharding: how weights and optimizer are spread over the workers, or the dial that says
             how it is chosen.
         steps: is told of every step and epoch.
+        tell: is told by every worker, before training, how memory is spread and what it will take.
 
     Returns:
         The member with the best weights on `select` (None on other workers than the first), and
@@ -84,6 +86,7 @@ def train_text(
     words = read_words(recipe, past, network.base.config)
     plan = TextPlan(recipe, past, words.writer, words.frame, words.log_share)
     chosen, memory = _sharding(sharding, network, recipe, group)
+    tell(memory)
     token_flops = flops_per_token(network)
     engine = start_sharded(
         network,
@@ -137,9 +140,9 @@ def train_text(
 def _sharding(
     wanted: Sharding | Dial, network: TextNetwork, recipe: TextRecipe, group: Group
 ) -> tuple[Sharding, str]:
-    """What is spread over the workers, and in words what a worker will hold."""
+    """What is spread over the workers, and in words that and what a worker will hold."""
     if isinstance(wanted, Sharding):
-        return wanted, "as told"
+        return wanted, f"{wanted.describe()}, as told"
     gpu = torch.cuda.is_available()
     own = torch.cuda.get_device_properties(0).total_memory if gpu else 0
     sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
@@ -155,7 +158,7 @@ def _sharding(
         memory_bytes=own or psutil.virtual_memory().total // group.workers,
         gpu=gpu,
     )
-    return chosen, estimate.describe()
+    return chosen, f"{chosen.describe()}, {estimate.describe()}"
 
 
 def _parameter_groups(network: TextNetwork, recipe: TextRecipe) -> list[dict[str, Any]]:

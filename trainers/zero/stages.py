@@ -72,6 +72,10 @@ class Sharding:
         if self.offload and self.stage == 0:
             raise ConfigError("offload needs ZeRO stage 1, 2 or 3, got stage 0. Raise the stage.")
 
+    def describe(self) -> str:
+        """A few words for people."""
+        return f"ZeRO-{self.stage}{' with offload' if self.offload else ''} in {self.dtype}"
+
 
 def start_sharded(
     network: nn.Module, groups: list[dict[str, Any]], *, sharding: Sharding, accumulation: int
