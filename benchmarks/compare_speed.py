@@ -44,7 +44,7 @@ from shared.facts import facts
 
 from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.combiners.combiner import Combiner
-from penchant.ensembles.comparing import foreign
+from penchant.ensembles.comparing import fitting, foreign
 from penchant.ensembles.comparing.foreign import ForeignComparison, compare_scores
 from penchant.ensembles.comparing.judge import Judge
 from penchant.ensembles.comparing.unseen import UnseenUsers
@@ -190,7 +190,7 @@ def watched(clock: Clock, members: list[str]) -> Iterator[None]:
     made: dict[int, str] = {}
     cost = np.random.default_rng(3).lognormal(1.0, 1.0, len(members))
     cost_ms = dict(zip(members, cost.tolist(), strict=True))
-    make = foreign.make_combiners
+    make = fitting.make_combiners
 
     def timed_combiners(settings: Any, task: str, _: None) -> list[Timed]:
         return [Timed(one, clock, made) for one in make(settings, task, cost_ms)]
@@ -202,7 +202,7 @@ def watched(clock: Clock, members: list[str]) -> Iterator[None]:
         return combiner.name
 
     parts: list[tuple[Any, str, Callable[..., str]]] = [
-        (foreign, "combine", label_of),
+        (foreign, "merged", label_of),
         (UnseenUsers, "gain", gaining),
         *((Resampler, name, lambda *_: BOOTSTRAP) for name in ("__init__", "_intervals")),
         (foreign, "check_predictions", lambda *_: "checks"),
@@ -213,7 +213,7 @@ def watched(clock: Clock, members: list[str]) -> Iterator[None]:
         (foreign, "diversity", lambda *_: "likeness of members"),
     ]
     with ExitStack() as stack:
-        stack.enter_context(patch.object(foreign, "make_combiners", timed_combiners))
+        stack.enter_context(patch.object(fitting, "make_combiners", timed_combiners))
         for owner, name, label in parts:
             work = clock.timed(getattr(owner, name), label)
             stack.enter_context(patch.object(owner, name, work))

@@ -8,8 +8,8 @@ refused when it runs all the same.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Generic, Literal, TypeVar, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Generic, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,14 +41,18 @@ class Predictions(Generic[B]):
     scores: Mapping[str, NDArray[np.float32]]  # member id -> (R, C)
     normalization: Normalization = "none"  # what has been done to the scores
     facts: NDArray[np.float32] | None = None  # (R, F), see facts.py
+    #: What was fitted on exactly these, so that nobody fits it again.
+    fitted: dict[object, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def take(self, chosen: NDArray[np.int64]) -> Predictions[B]:
-        """The requests at these positions."""
+        """The requests at these positions; of neighbours in order nothing is copied."""
+        run = len(chosen) > 0 and bool((np.diff(chosen) == 1).all())
+        part = slice(chosen[0], chosen[-1] + 1) if run else chosen
         return replace(
             self,
             requests=self.requests.take(chosen),
-            scores={name: scores[chosen] for name, scores in self.scores.items()},
-            facts=None if self.facts is None else self.facts[chosen],
+            scores={name: scores[part] for name, scores in self.scores.items()},
+            facts=None if self.facts is None else self.facts[part],
         )
 
     def shortlist(self, top: int) -> Predictions[B]:

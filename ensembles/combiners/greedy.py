@@ -57,6 +57,13 @@ class GreedyCombiner:
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
         refuse_other_blocks(predictions)
+        key = (self, metric)  # gate and cascade begin with what `greedy` has found
+        if key not in predictions.fitted:
+            predictions.fitted[key] = self._fit(predictions, metric)
+        found: Linear = predictions.fitted[key]
+        return found
+
+    def _fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
         scores, requests = predictions.scores, predictions.requests
         single = alone(scores, requests, metric)
         bags = self._drawn(sorted(scores))

@@ -18,7 +18,7 @@ from penchant.platform.requests import Requests
 __all__ = ["RankingSearch"]
 
 _CELLS = 2**16  # sums of one member in a block
-_STEP = 16  # a sum of so many members is looked at anew after one addition more
+_STEP = 8  # a sum of so many members is looked at anew after one addition more
 
 
 class RankingSearch:

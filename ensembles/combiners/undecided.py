@@ -42,6 +42,11 @@ class Block:
             np.maximum(high, difference, out=high)
         return low, high
 
+    @cached_property
+    def own(self) -> NDArray[np.float32]:
+        """What each member gives each target, (M, p)."""
+        return np.stack([part[self.asker, self.target] for part in self.parts.values()])
+
     def to_target(self, sums: NDArray[np.float32]) -> NDArray[np.float32]:
         """What each candidate has more than each target, (n, W) -> (p, W); NaN is unknown."""
         with np.errstate(invalid="ignore"):  # -inf, where a candidate is not asked for
@@ -110,13 +115,11 @@ def undecided(block: Block, steps: int, k: int) -> Undecided | None:
     asker, width = block.asker[live], block.total.shape[1]
     cells, own = asker[row] * width + column, asker * width + block.target[live]
     parts = np.empty((len(block.parts), len(cells)), dtype=np.float32)
-    own_parts = np.empty((len(block.parts), len(own)), dtype=np.float32)
     for at, part in enumerate(block.parts.values()):
         np.take(part.reshape(-1), cells, out=parts[at], mode="clip")  # others copy once more
-        np.take(part.reshape(-1), own, out=own_parts[at], mode="clip")
     return Undecided(
         parts=parts,
-        own_parts=own_parts,
+        own_parts=block.own[:, live],
         total=block.total.reshape(-1).take(cells),
         own_total=block.total.reshape(-1).take(own),
         row=row,

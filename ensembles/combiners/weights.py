@@ -13,6 +13,7 @@ kept, with a sum of 1: the scale that fits best is a matter of calibration.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,7 @@ __all__ = ["ListwiseLoss", "LogisticLoss", "WeightsCombiner"]
 
 _LEAST = 1e-3  # share below which a member costs more to serve than it says
 _VALUES = 2**25  # scores that are fitted on at most: a quarter of a GiB
+_AT_ONCE = 2**13  # alternatives whose scores stay in the cache while they are used twice
 
 
 class _Loss(Protocol):
@@ -86,18 +88,28 @@ class ListwiseLoss:
     def __init__(
         self, x: NDArray[np.float64], starts: NDArray[np.int64], chosen: NDArray[np.float64]
     ) -> None:
-        self._x, self._starts = x, starts
-        self._counts = np.diff(np.append(starts, len(x)))
-        self._seen = x.T @ chosen / len(starts)
+        edges = np.append(starts, len(x))
+        first = np.flatnonzero(np.diff(starts // _AT_ONCE, prepend=-1))  # requests of each part
+        self._parts = [
+            (x[edges[begin] : edges[end]], starts[begin:end] - starts[begin])
+            for begin, end in pairwise([*first.tolist(), len(starts)])
+        ]
+        self._number = len(starts)
+        self._seen = x.T @ chosen / self._number
 
     def __call__(self, weights: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        sums = self._x @ weights
-        highest = np.maximum.reduceat(sums, self._starts)
-        powers = np.exp(sums - np.repeat(highest, self._counts))
-        whole = np.add.reduceat(powers, self._starts)
-        powers /= np.repeat(whole, self._counts)
-        loss = float((highest + np.log(whole)).mean() - self._seen @ weights)
-        return loss, self._x.T @ powers / len(self._starts) - self._seen
+        loss, gradient = 0.0, np.zeros_like(self._seen)
+        for x, starts in self._parts:
+            counts = np.diff(starts, append=len(x))
+            sums = x @ weights
+            highest = np.maximum.reduceat(sums, starts)
+            powers = np.exp(sums - np.repeat(highest, counts))
+            whole = np.add.reduceat(powers, starts)
+            powers /= np.repeat(whole, counts)
+            loss += float((highest + np.log(whole)).sum())
+            gradient += powers @ x
+        loss = loss / self._number - float(self._seen @ weights)
+        return loss, gradient / self._number - self._seen
 
 
 class LogisticLoss:

@@ -14,17 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.ensembles.combinations.cascade import Cascade
-from penchant.ensembles.combinations.combination import combine
 from penchant.ensembles.combiners.combiner import Combiner, quality
 from penchant.ensembles.comparing.ablation import Ablation, ablate
 from penchant.ensembles.comparing.checks import check_cutoffs, check_predictions
 from penchant.ensembles.comparing.choice import Cost, Option
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import diversity
-from penchant.ensembles.comparing.fitting import Fitted, fit_all, fittable
+from penchant.ensembles.comparing.fitting import Fitted, fit_all, fittable, merged
 from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.ensembles.comparing.segments import judge_segments, segments_of
 from penchant.ensembles.comparing.unseen import UnseenUsers
+from penchant.ensembles.normalize import Normalization
 from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
@@ -69,7 +69,7 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     blend, combiners = fittable(everything, settings, cost_ms, tell)
     del everything
     fitted = _fit(combiners, blend, best, prepared, tell)
-    tested = _test(prepared, member_ids, fitted, tell)
+    tested = _test(prepared, member_ids, fitted, blend.normalization, tell)
     single = tested.sheets[best]
     combined = {name: sheet for name, (sheet, _) in tested.combined.items()}
     p = tested.judge.permutation_p(list(combined.values()), single)
@@ -168,6 +168,7 @@ def _test(
     prepared: Prepared,
     member_ids: list[str],
     fitted: list[Fitted],
+    how: Normalization,
     tell: Callable[[str], None],
 ) -> _Tested:
     """The one reading of `test`."""
@@ -176,9 +177,9 @@ def _test(
     test: Predictions[Test] = read_predictions(prepared, Block.TEST, member_ids)
     for note in check_predictions(test)[1]:
         tell(note)
-    combined = {}
+    combined, normal = {}, test.normalized(how)
     for one in fitted:
-        scores = combine(one.combination, test.scores, test.facts)
+        scores = merged(one.combination, test, normal)
         combined[one.combiner.name] = (judge.sheet(scores), scores)
     sheets = {name: judge.sheet(scores) for name, scores in test.scores.items()}
     return _Tested(judge=judge, scores=test, sheets=sheets, combined=combined)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from penchant.ensembles.combinations.combination import Combination
+import numpy as np
+from numpy.typing import NDArray
+
+from penchant.ensembles.combinations.combination import Combination, combine
 from penchant.ensembles.combiners.combiner import Combiner, quality
 from penchant.ensembles.combiners.combiners import (
     MIN_POSITIVES,
@@ -13,14 +17,14 @@ from penchant.ensembles.combiners.combiners import (
     make_combiners,
     only_mean,
 )
-from penchant.ensembles.comparing.unseen import UnseenUsers
+from penchant.ensembles.comparing.unseen import UnseenUsers, half_of
 from penchant.ensembles.normalize import Normalization
 from penchant.ensembles.predictions import SHORTLIST, Blend, Predictions
 from penchant.platform.config import Ensemble
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 
-__all__ = ["Fitted", "fit_all", "fittable"]
+__all__ = ["Fitted", "fit_all", "fittable", "merged"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +53,8 @@ def fittable(
     """
     label = blend.requests.label
     how: Normalization = settings.normalize if label is None else "none"
-    short = blend.normalized(how).shortlist(SHORTLIST)
+    in_halves = blend.take(np.argsort(half_of(blend.requests), kind="stable"))
+    short = in_halves.normalized(how).shortlist(SHORTLIST)
     combiners = make_combiners(settings, "next_item" if label is None else "binary", cost_ms)
     if can_fit_weights(blend):
         return short, combiners
@@ -67,3 +72,13 @@ def fit_all(
         value = quality(made.merge(blend.scores, blend.facts), blend.requests, metric)
         gain = unseen.gain(combiner)
         yield Fitted(combiner=combiner, combination=made, value=sign * value, gain=gain)
+
+
+def merged(
+    combination: Combination, raw: Predictions[Any], normal: Predictions[Any]
+) -> NDArray[np.float32]:
+    """What `combine` makes of raw scores, shape (R, C), where they were normalised once for all."""
+    if len(combination.shares) == 1 or combination.normalization != normal.normalization:
+        return combine(combination, raw.scores, raw.facts)
+    parts = {name: normal.scores[name] for name in combination.shares}
+    return combination.merge(parts, raw.facts)

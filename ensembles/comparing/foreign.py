@@ -24,12 +24,11 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from penchant.ensembles.combinations.combination import combine
 from penchant.ensembles.combiners.combiner import quality
 from penchant.ensembles.comparing.checks import check_blocks, check_predictions
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import diversity
-from penchant.ensembles.comparing.fitting import fit_all, fittable
+from penchant.ensembles.comparing.fitting import fit_all, fittable, merged
 from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.ensembles.comparing.score_table import BlockLayout, Table, read_score_table
 from penchant.ensembles.comparing.unseen import UnseenUsers
@@ -163,9 +162,9 @@ def compare_scores(
         chosen = []
     unseen = UnseenUsers(short, metric, best, bootstrap, settings.seed)
     fitted = list(fit_all(chosen, short, metric, unseen))
-    combined = [
-        _sheet(judge, combine(one.combination, test.scores, test.facts), seen) for one in fitted
-    ]
+    normal = test.normalized(short.normalization)
+    combined = [_sheet(judge, merged(one.combination, test, normal), seen) for one in fitted]
+    del normal
     p = judge.permutation_p(combined, sheets[best])
     candidates = [
         Candidate(

@@ -18,14 +18,20 @@ from penchant.platform.intervals import Interval
 from penchant.platform.metrics import ranking_metrics, target_ranks
 from penchant.platform.requests import Requests
 
-__all__ = ["UnseenUsers"]
+__all__ = ["UnseenUsers", "half_of"]
+
+
+def half_of(requests: Requests) -> NDArray[np.int32]:
+    """In which half of the users each request is: 0 or 1."""
+    return requests.user % 2
 
 
 class UnseenUsers:
     """Judges combiners on `blend`, with the same halves and resamples for all of them.
 
     Args:
-        blend: scores of all members, normalised.
+        blend: scores of all members, normalised. Where the halves are one after the other, they
+            take no memory of their own.
         metric: the target metric.
         best: the best single member, which gains are over.
         resamples: bootstrap draws.
@@ -36,8 +42,9 @@ class UnseenUsers:
         self, blend: Predictions[Blend], metric: str, best: str, resamples: int, seed: int
     ) -> None:
         self._blend, self._metric = blend, metric
-        half = blend.requests.user % 2
-        self._halves = [np.flatnonzero(half == fold) for fold in (0, 1)]
+        half = half_of(blend.requests)
+        self._rows = [np.flatnonzero(half == fold) for fold in (0, 1)]
+        self._halves = [blend.take(rows) for rows in self._rows if len(rows)]
         self._judge = Judge(blend.requests, None, metric, resamples, seed)
         self._single = _sheet(blend.scores[best], blend.requests, metric)
 
@@ -47,13 +54,14 @@ class UnseenUsers:
         Zero, with a p-value of 1, where all users are in one half: nothing can be said.
         """
         blend = self._blend
-        if not all(len(half) for half in self._halves):
+        if len(self._halves) < 2:
             return Interval(0.0, 0.0, 0.0, 1.0)
         combined = np.empty_like(next(iter(blend.scores.values())))
-        for fit_on, asked in (self._halves, self._halves[::-1]):
-            combination = combiner.fit(blend.take(fit_on), self._metric)
-            held_out = blend.take(asked)
-            combined[asked] = combination.merge(held_out.scores, held_out.facts)
+        for fit_on, asked, rows in zip(
+            self._halves, self._halves[::-1], self._rows[::-1], strict=True
+        ):
+            combination = combiner.fit(fit_on, self._metric)
+            combined[rows] = combination.merge(asked.scores, asked.facts)
         sheet = _sheet(combined, blend.requests, self._metric)
         return self._judge.target_difference(sheet, self._single)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,21 @@ def test_requests_are_taken_with_their_scores(predictions):
     np.testing.assert_array_equal(some.scores["b"], predictions.scores["b"][order])
     np.testing.assert_array_equal(some.requests.row, predictions.requests.row[order])
     assert some.block is Block.BLEND
+
+
+@pytest.mark.parametrize("rows", [[3, 4, 5, 6], [3, 5, 6], [6, 5, 4], []])
+def test_neighbours_are_taken_without_a_copy_and_are_what_others_are(rows, predictions):
+    chosen = np.array(rows, dtype=np.int64)
+    taken = predictions.take(chosen)
+    for name, scores in predictions.scores.items():
+        np.testing.assert_array_equal(taken.scores[name], scores[chosen])
+        assert np.shares_memory(taken.scores[name], scores) == (rows == [3, 4, 5, 6])
+    np.testing.assert_array_equal(taken.requests.user, predictions.requests.user[chosen])
+
+
+def test_what_was_fitted_on_some_predictions_is_not_taken_for_others(predictions):
+    whole = GreedyCombiner().fit(predictions, "ndcg@10")
+    assert GreedyCombiner().fit(predictions, "ndcg@10") is whole
+    alone = replace(predictions, scores={"a": predictions.scores["a"]})
+    assert GreedyCombiner().fit(alone, "ndcg@10").weights == {"a": 1.0}
+    assert GreedyCombiner(max_rounds=1).fit(predictions, "ndcg@10").weights != whole.weights

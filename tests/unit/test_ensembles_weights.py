@@ -111,6 +111,26 @@ def test_the_listwise_loss_by_hand():
     assert loss(np.ones(1))[0] == pytest.approx(-np.log(3 / 4) / 2)
 
 
+def test_the_listwise_loss_of_many_alternatives_is_that_of_its_halves():
+    """More alternatives than are looked at together: a mean of means, and of gradients."""
+    random = np.random.default_rng(5)
+    starts = np.arange(0, 40_000, 20)
+    x, chosen = random.normal(size=(40_000, 3)), np.zeros(40_000)
+    chosen[starts + random.integers(0, 20, len(starts))] = 1
+    whole = ListwiseLoss(x, starts, chosen)
+    halves = [
+        ListwiseLoss(x[part], starts[:1000], chosen[part])
+        for part in (slice(20_000), slice(20_000, None))
+    ]
+    for weights in random.random((3, 3)):
+        first, second = (half(weights) for half in halves)
+        loss, gradient = whole(weights)
+        assert loss == pytest.approx((first[0] + second[0]) / 2, rel=1e-12)
+        np.testing.assert_allclose(gradient, (first[1] + second[1]) / 2, rtol=1e-9)
+        logs = special.log_softmax((x @ weights).reshape(-1, 20), axis=1)
+        assert loss == pytest.approx(-logs.reshape(-1)[chosen > 0].mean(), rel=1e-12)
+
+
 def test_several_targets_share_the_weight_of_their_request():
     """Scipy's softmax, request by request, at the weights that are found."""
     random = np.random.default_rng(4)
