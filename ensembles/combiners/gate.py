@@ -9,12 +9,13 @@ gets is decided on users that the weights were not fitted on: nothing, if that i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from penchant.ensembles.combinations.gated import Gated, Split, segment_of
+from penchant.ensembles.combiners.average import best_members
 from penchant.ensembles.combiners.combiner import BOTH_TASKS, quality, refuse_other_blocks
 from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.facts import FACTS
@@ -27,6 +28,8 @@ _PARTS = {"history_events": 3, "days_since_last": 2}
 #: Share of a segment's own weights that is tried.
 _TRIED = (0.0, 0.25, 0.5, 0.75, 1.0)
 _FOLDS = 2
+#: Members of a segment beside those with a weight for all; the others would only be noise.
+_BEST = 5
 #: Segments with fewer requests take the weights for all.
 _FEWEST = 100
 
@@ -86,13 +89,22 @@ def _fit(predictions: Predictions[Blend], splits: list[Split], metric: str) -> _
     for at in range(count):
         inside = np.flatnonzero(segment == at)
         enough = count > 1 and len(inside) >= _FEWEST
-        some = greedy.fit(predictions.take(inside), metric).weights if enough else overall
+        some = _of_segment(predictions.take(inside), overall, metric) if enough else overall
         weights.append(dict(some))
         sizes.append((len(inside) + 1) / (len(segment) + count))  # none is without
     bare = Gated(
         normalization=predictions.normalization, splits=splits, weights=weights, sizes=sizes
     )
     return _Fitted(bare, overall)
+
+
+def _of_segment(
+    segment: Predictions[Blend], overall: Mapping[str, float], metric: str
+) -> Mapping[str, float]:
+    """Weights for one segment, of the members that help all or are among its best."""
+    best = best_members(segment, metric, _BEST)
+    scores = {name: segment.scores[name] for name in dict.fromkeys([*overall, *best])}
+    return GreedyCombiner().fit(replace(segment, scores=scores), metric).weights
 
 
 def _mixed(fitted: _Fitted, own: float) -> Gated:
