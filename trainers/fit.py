@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -27,13 +27,20 @@ from penchant.trainers.counting.item_item import ItemItemMember, fit_item_item
 from penchant.trainers.counting.personal import PersonalMember, fit_personal
 from penchant.trainers.counting.popularity import PopularityMember, fit_popularity
 from penchant.trainers.member import Member, Past, read_card
+from penchant.trainers.note import Note
 from penchant.trainers.score import keep_member
 
 __all__ = ["encode_items", "fit_and_keep", "fit_baseline", "learned_from", "load_member"]
 
 
-def fit_baseline(recipe: Recipe, past: Past) -> Member:
-    """Fit any member that needs no worker group, in this process."""
+def fit_baseline(
+    recipe: Recipe, past: Past, tell: Callable[[str], None] = lambda _: None
+) -> Member:
+    """Fit any member that needs no worker group, in this process.
+
+    Args:
+        tell: is told how far a member is that takes long to ask.
+    """
     match recipe:
         case PopularityRecipe():
             return fit_popularity(recipe, past)
@@ -47,7 +54,7 @@ def fit_baseline(recipe: Recipe, past: Past) -> Member:
             # brings torch and transformers
             from penchant.trainers.text.zero_shot import fit_zero_shot
 
-            return fit_zero_shot(recipe, past)
+            return fit_zero_shot(recipe, past, tell)
     raise TypeError(f"{recipe.kind} members are trained by a worker group, not in one task")
 
 
@@ -96,9 +103,10 @@ def fit_and_keep(
     checked: Recipe = TypeAdapter[Recipe](Recipe).validate_python(recipe)
     spec = prepared.experiment.requests
     began = time.perf_counter()
-    member = fit_baseline(checked, learned_from(prepared, until_ms))
-    seconds = time.perf_counter() - began
     name = recipe_id(checked)
+    note = Note(prepared.run.member(name + suffix))
+    member = fit_baseline(checked, learned_from(prepared, until_ms), note)
+    seconds = time.perf_counter() - began
     # What learns nothing scores the same whatever its cut-off, and it may take long to ask it.
     before = suffix and checked.kind == "zero_shot" and prepared.run.has_member(name)
     keep_member(
@@ -111,6 +119,7 @@ def fit_and_keep(
         exclude_seen=spec.exclude_seen,
         same_as=name if before else None,
     )
+    note.remove()
     return seconds
 
 

@@ -24,7 +24,6 @@ from penchant.platform.recipes import Recipe, SequenceRecipe, TextRecipe, recipe
 from penchant.platform.timeline import Block
 from penchant.trainers.course import most_epochs
 from penchant.trainers.fit import encode_items, fit_and_keep
-from penchant.trainers.ledger import Ledger
 from penchant.trainers.member import read_card
 from penchant.trainers.trial import run_trial
 from penchant.trainers.watch import Watch
@@ -83,7 +82,7 @@ def fit_members(
     }
     tasks = _start_baselines([r for r in missing if r not in trained], job)
     sequences = [r for r in missing if isinstance(r, SequenceRecipe)]
-    watch = Watch(progress, Ledger(prepared.run.ledger), tasks)
+    watch = Watch(progress, prepared.run, tasks)
     readers = [r for r in missing if isinstance(r, TextRecipe)]
     groups: list[Sequence[SequenceRecipe | TextRecipe]] = [
         *_groups(_encode_texts(sequences, job, watch)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,9 @@ import ray
 
 from penchant.platform.errors import PenchantError
 from penchant.platform.progress import Progress
+from penchant.platform.store import RunDirectory
 from penchant.trainers.ledger import Ledger
+from penchant.trainers.note import read_note
 
 __all__ = ["Watch"]
 
@@ -21,11 +24,18 @@ _TOLD = (
 )
 
 
+#: On a terminal a line is renewed, in a log it is a line more.
+_NOTES_EVERY_S = 10.0
+
+
 class Watch:
     """Tells the progress display and the ledger what trials and tasks do."""
 
-    def __init__(self, progress: Progress, ledger: Ledger, tasks: dict[Any, str]) -> None:
-        self._progress, self._ledger, self._tasks = progress, ledger, tasks
+    def __init__(self, progress: Progress, run: RunDirectory, tasks: dict[Any, str]) -> None:
+        self._progress, self._run, self._tasks = progress, run, tasks
+        self._ledger = Ledger(run.ledger)
+        self._noted: dict[str, str] = {}  # member -> what its task said last
+        self._noted_s = time.monotonic()
         self.failures: dict[str, str] = {}  # member -> what went wrong
 
     def result(self, result: Mapping[str, Any]) -> None:
@@ -66,6 +76,17 @@ class Watch:
                 continue
             self._ledger.append({"member": member, "state": "done", "seconds": seconds})
             self._progress.finish(member, f"fitted in {seconds:.1f} s")
+        if time.monotonic() - self._noted_s >= _NOTES_EVERY_S:
+            self._tell_notes()
+
+    def _tell_notes(self) -> None:
+        """What tasks say that take long."""
+        self._noted_s = time.monotonic()
+        for member in self._tasks.values():
+            note = read_note(self._run.member(member))
+            if note is not None and note != self._noted.get(member):
+                self._noted[member] = note
+                self._progress.step(member, 0, note)
 
     def failed(self, member: str, error: BaseException) -> None:
         """A member failed: the ledger keeps the whole story, the display its end."""

@@ -153,3 +153,14 @@ def test_a_refit_is_not_asked_again(tiny, tmp_path, monkeypatch):
         prepared.run.read_predictions(Block.TEST, name, row) for name in ("asked", f"asked{REFIT}")
     )
     np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("place", ["events", "binary"])
+def test_who_waits_is_told_how_much_is_read(tiny, world, place):
+    member, requests, told = member_of(tiny, world(place)), world(place).asked(), []
+    expected = member.score(world(place).log, requests)
+    again = replace(member, tell=told.append).score(world(place).log, requests)
+    np.testing.assert_array_equal(again, expected)
+    done, number = told[-1].removesuffix(" histories read").split(" of ")
+    assert done == number
+    assert 0 < int(number.replace(",", "")) <= len(requests)

@@ -9,9 +9,9 @@ Letters: R requests, V items, P prompts, Q continuations, L and T tokens of thos
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class ZeroShotMember:
     prompt: Prompt
     writer: HistoryWriter
     model: PreTrainedModel
+    tell: Callable[[str], None] = field(default=lambda _: None, compare=False)  # it takes long
 
     @property
     def num_parameters(self) -> int:
@@ -89,6 +90,14 @@ class ZeroShotMember:
                 self._rank(prompts, owners, scores)
         return scores
 
+    def _telling(self, batches: Iterable[list[int]], number: int) -> Iterator[list[int]]:
+        """The batches; how many of the prompts are done is told after each of them."""
+        done = 0
+        for batch in batches:
+            yield batch
+            done += len(batch)
+            self.tell(f"{done:,} of {number:,} histories read")
+
     def _answer(
         self,
         prompts: list[Tokens],
@@ -99,7 +108,7 @@ class ZeroShotMember:
         candidate = requests.candidate
         if candidate is None:
             return
-        for batch in _batches(prompts, _PROMPT_TOKENS):
+        for batch in self._telling(_batches(prompts, _PROMPT_TOKENS), len(prompts)):
             begun = begin(self.model, [prompts[at] for at in batch])
             pairs = [(row, at) for row, prompt in enumerate(batch) for at in owners[prompt]]
             tails = [self.prompt.ended(_list(self.writer.items, candidate[at])) for _, at in pairs]
@@ -123,7 +132,7 @@ class ZeroShotMember:
         share = 1.0 / items.lengths[place]
         shape = (len(items), neutral.shape[1])
         words = scipy.sparse.csr_array((share, (place, items.ids)), shape=shape)  # sums repeats
-        for batch in _batches(prompts, _PROMPT_TOKENS):
+        for batch in self._telling(_batches(prompts, _PROMPT_TOKENS), len(prompts)):
             begun = begin(self.model, [prompts[at] for at in batch])
             gain = (begun.log_p - neutral).cpu().numpy().astype(np.float64)
             found = (words @ gain.T).T.astype(np.float32)
@@ -191,8 +200,13 @@ class ZeroShotMember:
         )
 
 
-def fit_zero_shot(recipe: ZeroShotRecipe, past: Past) -> ZeroShotMember:
+def fit_zero_shot(
+    recipe: ZeroShotRecipe, past: Past, tell: Callable[[str], None] = lambda _: None
+) -> ZeroShotMember:
     """Nothing is learned: the items' texts are tokenised and the question is worded.
+
+    Args:
+        tell: is told how far the member is whenever it is asked something.
 
     Raises:
         ConfigError: the base cannot be used, or reads fewer tokens than the recipe asks for.
@@ -222,6 +236,7 @@ def fit_zero_shot(recipe: ZeroShotRecipe, past: Past) -> ZeroShotMember:
         prompt=prompt,
         writer=HistoryWriter.make(recipe.history, past.texts, tuple(past.types), pieces),
         model=model,
+        tell=tell,
     )
 
 

@@ -1,0 +1,46 @@
+"""What a member's task is doing just now: one line, for whoever waits for it on another machine."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+__all__ = ["Note", "read_note"]
+
+_EVERY_S = 2.0
+
+
+class Note:
+    """Keeps a line in a member's directory up to date, not too often.
+
+    Args:
+        directory: of the member, on a disk that all nodes see.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._path, self._told = _file(directory), time.monotonic()
+        self.remove()  # what an earlier task said that did not come to its end
+
+    def __call__(self, text: str) -> None:
+        """Say something new; what comes too soon after the last line is dropped."""
+        if time.monotonic() - self._told < _EVERY_S:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(text)
+        partial.replace(self._path)
+        self._told = time.monotonic()
+
+    def remove(self) -> None:
+        """There is nothing to say any more."""
+        self._path.unlink(missing_ok=True)
+
+
+def read_note(directory: Path) -> str | None:
+    """What the member's task said last; None where it has said nothing."""
+    path = _file(directory)
+    return path.read_text() if path.is_file() else None
+
+
+def _file(directory: Path) -> Path:
+    return directory.with_name(f".{directory.name}.note")
