@@ -77,12 +77,21 @@ class Progress:
     def step(self, part: str, done: int, note: str) -> None:
         """A part has `done` steps behind it."""
         self._done[part] = done
-        if part not in self._parts:
-            self._parts[part] = self._live.add_task(part, total=self._steps.get(part), note="")
-        self._live.update(self._parts[part], completed=done, note=note)
+        self._live.update(self._line(part), completed=done, note=note)
         self._update_whole()
         if not self._console.is_terminal:
             self.say(f"{part}: {note} ({self._left()})")
+
+    def note(self, part: str, note: str) -> None:
+        """What a part does within its step."""
+        self._live.update(self._line(part), note=note)
+        if not self._console.is_terminal:
+            self.say(f"{part}: {note}")
+
+    def _line(self, part: str) -> TaskID:
+        if part not in self._parts:
+            self._parts[part] = self._live.add_task(part, total=self._steps.get(part), note="")
+        return self._parts[part]
 
     def finish(self, part: str, note: str) -> None:
         """A part is done, in fewer steps than announced perhaps."""

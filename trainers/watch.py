@@ -86,7 +86,7 @@ class Watch:
             note = read_note(self._run.member(member))
             if note is not None and note != self._noted.get(member):
                 self._noted[member] = note
-                self._progress.step(member, 0, note)
+                self._progress.note(member, note)
 
     def failed(self, member: str, error: BaseException) -> None:
         """A member failed: the ledger keeps the whole story, the display its end."""

@@ -96,7 +96,8 @@ class ZeroShotMember:
         for batch in batches:
             yield batch
             done += len(batch)
-            self.tell(f"{done:,} of {number:,} histories read")
+            if number > 1:
+                self.tell(f"{done:,} of {number:,} histories read")
 
     def _answer(
         self,
