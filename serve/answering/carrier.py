@@ -11,6 +11,7 @@ either.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -25,8 +26,10 @@ from penchant.serve.answering.panel import DownError, OverloadedError
 
 __all__ = ["Answers", "Asked", "Carrier", "Send"]
 
-#: Questions that share a call. All of them wait for the last one's answer.
+#: Questions that share a call at most, and how long it should take with them, by what calls took
+#: lately: all of its questions wait for the last one's answer.
 _TOGETHER = 8
+_CALL_S = 0.5
 #: How long the second try may take after a replica has died.
 _AGAIN_S = 0.5
 
@@ -68,9 +71,13 @@ class Carrier:
         self._send, self._breaker, self._most_calls = send, breaker, most_calls
         self._gathering: dict[int, _Waiting] = {}
         self._under_way: dict[asyncio.Task[None], Sequence[_Waiting]] = {}
+        self._each_s = 0.0  # of a call, for each of its questions
 
     async def ask(self, member_id: str, question: Question) -> NDArray[np.float32] | None:
-        """One member's scores of a question; a caller that is cancelled takes its question back.
+        """One member's scores of a question.
+
+        A caller that is cancelled takes its question back, unless it is under way with others that
+        are waited for.
 
         Raises:
             DownError: the place is not to be reached.
@@ -90,14 +97,20 @@ class Carrier:
             answers = await asyncio.shield(waiting.answer)
         finally:
             waiting.askers -= 1
-            if not waiting.askers and not waiting.answer.done():
-                self._take_back(waiting)
+            if not waiting.answer.done():
+                self._take_back(waiting, member_id)
         return answers[member_id]
 
     def _depart(self) -> None:
-        """Send what has gathered, as far as calls are free."""
+        """Send what has gathered as far as calls are free, and nothing to a place that is down."""
+        if self._gathering and self._breaker.is_down():
+            for waiting in self._gathering.values():
+                waiting.answer.set_exception(DownError())
+            self._gathering.clear()
         while self._gathering and len(self._under_way) < self._most_calls:
-            load = [self._gathering.pop(key) for key in list(self._gathering)[:_TOGETHER]]
+            affordable = int(_CALL_S / self._each_s) if self._each_s else _TOGETHER
+            largest = min(max(affordable, 1), _TOGETHER)
+            load = [self._gathering.pop(key) for key in list(self._gathering)[:largest]]
             call = asyncio.create_task(self._carry(load))
             self._under_way[call] = load
             call.add_done_callback(self._returned)
@@ -106,10 +119,15 @@ class Carrier:
         del self._under_way[call]
         self._depart()
 
-    def _take_back(self, left: _Waiting) -> None:
-        """Nobody waits for this question any more."""
+    def _take_back(self, left: _Waiting, member_id: str) -> None:
+        """An asker has gone, perhaps the last one of this question."""
+        gathering = self._gathering.get(id(left.question)) is left
+        if gathering:
+            left.members.remove(member_id)
+        if left.askers:
+            return
         left.answer.cancel()
-        if self._gathering.get(id(left.question)) is left:
+        if gathering:
             del self._gathering[id(left.question)]
         for call, load in self._under_way.items():
             if left in load and not any(waiting.askers for waiting in load):
@@ -117,16 +135,22 @@ class Carrier:
 
     async def _carry(self, load: Sequence[_Waiting]) -> None:
         asked = [Asked(members=waiting.members, question=waiting.question) for waiting in load]
+        began = time.monotonic()
         try:
-            found = await self._ask(asked)
+            for waiting, answers in zip(load, await self._ask(asked), strict=True):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(answers)
+            self._note((time.monotonic() - began) / len(load))
         except Exception as error:
             for waiting in load:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(error)
-            return
-        for waiting, answers in zip(load, found, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(answers)
+        finally:
+            for waiting in load:  # those that nothing was said of
+                waiting.answer.cancel()
+
+    def _note(self, each_s: float) -> None:
+        self._each_s = each_s if not self._each_s else 0.7 * self._each_s + 0.3 * each_s
 
     async def _ask(self, asked: Sequence[Asked]) -> Sequence[Answers]:
         began = self._breaker.asked()

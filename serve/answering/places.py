@@ -51,7 +51,7 @@ class Place(BaseModel):
 
     @property
     def calls(self) -> int:
-        """Calls that a front has under way at most: one for each replica and one that waits."""
+        """Calls that a front has under way at most: one for each replica that may run, and one."""
         return max(self.max_replicas, self.replicas) + 1
 
 

@@ -26,8 +26,8 @@ __all__ = ["FrontArgs", "VersionArgs", "build_front", "build_version", "live_of"
 _MOST = 1000
 
 #: Calls that a replica of members should have under way. A call carries what has gathered, so that
-#: their number says how busy a replica is, and not how many ask: one is worked on, another waits
-#: half of the time. A front has no more of them than a place has replicas, and one.
+#: their number says how busy a replica is more than how many ask: one is worked on, another waits
+#: half of the time. A front has one more of them at most than replicas may run (`Place.calls`).
 _CALLS = 1.5
 
 

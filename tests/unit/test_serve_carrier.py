@@ -8,11 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ray.exceptions import RayActorError
 
 from penchant.platform.config import Requests
 from penchant.serve.answering.breaker import Breaker
 from penchant.serve.answering.carrier import Answers, Asked, Carrier
 from penchant.serve.answering.history import Question, trial_question
+from penchant.serve.answering.panel import DownError
 
 TRIAL = trial_question(Requests(), 1, has_groups=False)
 
@@ -20,20 +22,23 @@ TRIAL = trial_question(Requests(), 1, has_groups=False)
 class Place:
     """Answers each question with its time, once the test lets it go on."""
 
-    def __init__(self, fails: type[Exception] | None = None) -> None:
+    def __init__(self, fails: type[Exception] | None = None, each_s: float = 0.0) -> None:
         self.calls: list[list[int]] = []  # times of the questions of each
+        self.members: list[list[str]] = []  # of each question
         self.cancelled = 0
         self.go = asyncio.Event()
-        self._fails = fails
+        self._fails, self._each_s = fails, each_s
 
     async def send(self, asked: Sequence[Asked]) -> Sequence[Answers]:
         self.calls.append([one.question.asked_ms for one in asked])
+        self.members += [list(one.members) for one in asked]
         try:
             await self.go.wait()
+            await asyncio.sleep(self._each_s * len(asked))
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        if self._fails is not None and len(self.calls) == 1:
+        if self._fails is not None and self.calls[-1] == self.calls[0]:
             raise self._fails
         return [
             {name: np.float32([[one.question.asked_ms]]) for name in one.members} for one in asked
@@ -42,7 +47,7 @@ class Place:
 
 def carrier(place: Place, most_calls: int = 2) -> Carrier:
     async def probe() -> object:
-        return None
+        raise RuntimeError("it is not back")
 
     return Carrier(place.send, Breaker("a place", probe), most_calls)
 
@@ -153,6 +158,50 @@ def test_the_same_question_again_is_another_one() -> None:
         answer = await second
         assert int(answer[0, 0]) == 7  # type: ignore[index]  # it is sound
         assert place.calls == [[7], [7]]
+
+    run(body)
+
+
+def test_members_that_are_asked_the_same_are_asked_together_however_long_it_gathers() -> None:
+    async def body() -> None:
+        place, same = Place(), question(7)
+        way = carrier(place, 1)
+        (first,) = await asked(way, 0)
+        one, left, two = (asyncio.create_task(way.ask(n, same)) for n in ("one", "left", "two"))
+        await asyncio.sleep(0.002)
+        left.cancel()
+        await asyncio.sleep(0.002)
+        place.go.set()
+        await asyncio.gather(first, one, two)
+        assert place.calls == [[0], [7]]
+        assert place.members == [["one"], ["one", "two"]]
+
+    run(body)
+
+
+def test_a_place_that_takes_its_time_gets_few_questions_at_once() -> None:
+    """Their answers come together: the first of them shall not wait too long for the last."""
+
+    async def body() -> None:
+        place = Place(each_s=0.2)
+        tasks = await asked(carrier(place, 1), *range(6))
+        place.go.set()
+        await asyncio.gather(*tasks)
+        assert [len(call) for call in place.calls] == [1, 2, 2, 1]
+
+    run(body)
+
+
+def test_who_has_gathered_need_not_find_out_that_a_place_is_down() -> None:
+    async def body() -> None:
+        place = Place(fails=RayActorError)
+        way = carrier(place, 1)
+        first = await asked(way, 0)
+        others = await asked(way, 1, 2)
+        place.go.set()
+        found = await asyncio.gather(*first, *others, return_exceptions=True)
+        assert [type(one) for one in found] == [DownError] * 3
+        assert place.calls == [[0], [0]]  # once more, and that was it
 
     run(body)
 
