@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from penchant.platform.timeline import Window
 
-__all__ = ["STOP_AFTER", "RecipeBase"]
+__all__ = ["KEPT_EPOCHS", "RecipeBase"]
 
-#: What `stop_after` of a trained recipe means.
-STOP_AFTER = (
-    "End after so many epochs, with the learning rate of a training of all `epochs`. A refit ends "
-    "where the first fit was best."
+#: What `kept_epochs` of a trained recipe means.
+KEPT_EPOCHS = (
+    "Take the mean weights of these epochs, counted from 1, and end with the last of them, "
+    "whatever `select` says; the learning rate falls as for all `epochs`. A refit has those of the "
+    "first fit."
 )
 
 

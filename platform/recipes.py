@@ -7,9 +7,9 @@ import json
 import math
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from penchant.platform.recipe_base import STOP_AFTER, RecipeBase
+from penchant.platform.recipe_base import KEPT_EPOCHS, RecipeBase
 from penchant.platform.text_recipes import TextRecipe, TextTraining, ZeroShotRecipe
 
 __all__ = [
@@ -132,7 +132,9 @@ class SequenceRecipe(RecipeBase):
         description="Decays of the copy head; empty for no copy head.",
     )
     epochs: int = Field(default=6, ge=1)
-    stop_after: int | None = Field(default=None, ge=1, description=STOP_AFTER)
+    kept_epochs: tuple[PositiveInt, ...] | None = Field(
+        default=None, min_length=1, description=KEPT_EPOCHS
+    )
     patience: int = Field(
         default=2, ge=1, description="Epochs without gain on `select` before stopping."
     )
@@ -181,7 +183,7 @@ Recipe = Annotated[
 
 
 #: Settings that came later: where they are not used, a member keeps the id that it had before.
-_LATER = ("text_training", "init_from", "average", "stop_after")
+_LATER = ("text_training", "init_from", "average", "kept_epochs")
 
 
 def recipe_id(recipe: Recipe) -> str:

@@ -7,9 +7,9 @@ import re
 from pathlib import PurePath
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
-from penchant.platform.recipe_base import STOP_AFTER, RecipeBase
+from penchant.platform.recipe_base import KEPT_EPOCHS, RecipeBase
 
 __all__ = ["HistoryText", "Lora", "TextRecipe", "TextTraining", "ZeroShotRecipe"]
 
@@ -114,7 +114,7 @@ class TextRecipe(RecipeBase):
         description="`next_item`: decays of the user's own counts; empty where nothing repeats.",
     )
     epochs: int = Field(default=3, ge=1)
-    stop_after: int | None = Field(default=None, ge=1, description=STOP_AFTER)
+    kept_epochs: tuple[PositiveInt] | None = Field(default=None, description=KEPT_EPOCHS)
     patience: int = Field(
         default=1, ge=1, description="Epochs without gain on `select` before stopping."
     )

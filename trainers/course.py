@@ -56,12 +56,13 @@ class Course:
 
     def is_over(self, recipe: SequenceRecipe | TextRecipe) -> bool:
         stale = self.next_epoch - 1 - self.best_epoch
-        return self.next_epoch >= most_epochs(recipe) or stale >= recipe.patience
+        waits = recipe.kept_epochs is not None or stale < recipe.patience
+        return self.next_epoch >= most_epochs(recipe) or not waits
 
 
 def most_epochs(recipe: SequenceRecipe | TextRecipe) -> int:
     """How many epochs the recipe trains for, unless `select` ends it before."""
-    return min(recipe.epochs, recipe.stop_after or recipe.epochs)
+    return recipe.epochs if recipe.kept_epochs is None else max(recipe.kept_epochs)
 
 
 @contextmanager

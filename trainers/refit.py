@@ -1,14 +1,13 @@
 """Refitting: the same recipe with a later cut-off, once nothing is left to choose.
 
 Staleness is real: members with a weight an item lose 3 to 5% in two months on groceries. `select`
-is now learned from and can stop nothing, so a trained member ends where its first fit was best, on
-the same schedule of learning rates, and is a mean of epochs if the first fit was.
+is now learned from and can choose nothing, so a trained member takes the epochs that its first fit
+took, or their mean if that was one, on the same schedule of learning rates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from penchant.platform.recipes import Recipe, SequenceRecipe, TextRecipe, recipe_id
 from penchant.platform.store import RunDirectory
@@ -26,13 +25,12 @@ def refit_recipes(run: RunDirectory, recipes: Sequence[Recipe]) -> list[Recipe]:
 
 def _fixed(run: RunDirectory, recipe: SequenceRecipe | TextRecipe) -> SequenceRecipe | TextRecipe:
     name = recipe_id(recipe)
-    facts = run.member_facts(name)
-    losses = [epoch["select_loss"] for epoch in facts["history"]]
-    last = losses.index(min(losses))
-    update: dict[str, Any] = {"name": name, "patience": recipe.epochs}
-    mean = facts["history"][-1].get("mean")
+    history = run.member_facts(name)["history"]
+    losses = [epoch["select_loss"] for epoch in history]
+    taken = [losses.index(min(losses))]
+    mean = history[-1].get("mean")
     if mean is not None and mean["select_loss"] < min(losses):
-        last = max(mean["averaged"])
-    elif isinstance(recipe, SequenceRecipe):
-        update["average"] = None
-    return recipe.model_copy(update=update | {"stop_after": last + 1})
+        taken = mean["averaged"]
+    return recipe.model_copy(
+        update={"name": name, "kept_epochs": tuple(epoch + 1 for epoch in taken)}
+    )

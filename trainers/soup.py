@@ -30,15 +30,10 @@ def best_epochs(epochs: Sequence[Mapping[str, Any]], most: int) -> list[int]:
 
 
 def keep_epoch(
-    kept: Kept,
-    epochs: Sequence[Mapping[str, Any]],
-    most: int,
-    weights: Callable[[], Mapping[str, Tensor]],
+    kept: Kept, wanted: Sequence[int], last: int, weights: Callable[[], Mapping[str, Tensor]]
 ) -> Kept:
-    """What is kept after the last of `epochs`; `weights` copies its weights, if they are wanted."""
-    wanted = best_epochs(epochs, most)
+    """What is kept after the epoch `last`; `weights` copies its weights, if they are wanted."""
     now = {name: t for name, t in kept.items() if int(name.partition("/")[0]) in wanted}
-    last = len(epochs) - 1
     if last in wanted:
         now |= {f"{last}/{name}": t for name, t in weights().items()}
     return now

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from penchant.platform.recipes import SequenceRecipe, Size
 from penchant.platform.text_recipes import TextRecipe
@@ -120,13 +121,29 @@ def test_a_curve_has_one_value_a_step_also_after_a_cut(
 def test_ending_early_changes_no_learning_rate(kind: str, train: Train, alone: Train) -> None:
     """A refit that ends where the first fit was best has walked the same way up to there."""
     whole, _ = alone(kind)
-    short, history = train(f"{kind}-short", kind, stop_after=2)
+    short, history = train(f"{kind}-short", kind, kept_epochs=[2])
     assert [epoch["epoch"] for epoch in history] == [0, 1]
     ends = [line for line in short if "select_loss" in line]
     expected = [line for line in whole if "select_loss" in line][:2]
     for name in ("step", "learning_rate", "train_loss", "select_loss"):
         values = [[line[name] for line in part] for part in (ends, expected)]
         np.testing.assert_allclose(*values, rtol=TOLERANCE, atol=1e-6)
+
+
+def test_a_mean_of_epochs_that_are_told_is_theirs(
+    train: Train, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever `select` would say: a refit has learned from it."""
+    found = {}
+    for kept in ([1], [3], [1, 3]):
+        name = f"sequence-kept-{len(kept)}-{kept[0]}"
+        train(name, "sequence", kept_epochs=kept, learning_rate=0.1)
+        root = next(tmp_path_factory.getbasetemp().glob(f"tracked*/{name}/member"))
+        found[len(kept), kept[0]] = load_file(root / "model.safetensors")
+    for name, mean in found[2, 1].items():
+        expected = (found[1, 1][name] + found[1, 3][name]) / 2
+        np.testing.assert_allclose(mean, expected, rtol=TOLERANCE, atol=1e-6)
+    assert any(not np.allclose(t, found[1, 3][n], atol=1e-3) for n, t in found[1, 1].items())
 
 
 @pytest.mark.parametrize("kind", ["sequence", "text"])

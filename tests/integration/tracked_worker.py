@@ -58,7 +58,11 @@ def main(task_path: str, rank: int, workers: int) -> None:
             stage = Sharding(stage=task["stage"])
             _, history = train_text(recipe, past, select, group, report, resume, stage, steps)
         else:
-            _, history = train_sequence(recipe, past, select, None, group, report, resume, steps)
+            member, history = train_sequence(
+                recipe, past, select, None, group, report, resume, steps
+            )
+            if rank == 0:
+                member.save(out / "member")
     if rank == 0:
         (out / "history.json").write_text(json.dumps(history))
     torch.distributed.barrier()

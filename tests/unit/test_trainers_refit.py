@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from penchant.platform.recipes import PersonalRecipe, SequenceRecipe, recipe_id
 from penchant.platform.store import RunDirectory, write_json
+from penchant.trainers.course import Course, most_epochs
 from penchant.trainers.refit import refit_recipes
 
 
@@ -16,9 +17,8 @@ def _refitted(tmp_path, losses, mean=None):
     write_json(run.member(recipe_id(network)) / "metrics.json", {"history": history})
     (refitted,) = refit_recipes(run, [network])
     assert recipe_id(refitted) == recipe_id(network)
-    unchanged = {"name", "stop_after", "patience", "average"}
+    unchanged = {"name", "kept_epochs"}
     assert refitted.model_dump(exclude=unchanged) == network.model_dump(exclude=unchanged)
-    assert refitted.patience >= 9  # `select` is learned from and may stop nothing
     return refitted
 
 
@@ -27,19 +27,25 @@ def test_counts_are_refitted_as_they_are(tmp_path):
     assert refit_recipes(RunDirectory(tmp_path), [counts]) == [counts]
 
 
-def test_a_sequence_ends_at_its_best_epoch_with_the_learning_rates_of_all(tmp_path):
+def test_a_sequence_takes_the_epoch_that_was_best(tmp_path):
     refitted = _refitted(tmp_path, (3.0, 2.5, 2.25, 2.5, 2.25))
-    assert (refitted.epochs, refitted.stop_after) == (9, 3)  # the first of equals
-    assert refitted.average is None
+    assert refitted.kept_epochs == (3,)  # the first of equals
+    assert most_epochs(refitted) == 3
 
 
-def test_a_mean_of_epochs_is_refitted_as_one_up_to_its_last(tmp_path):
-    mean = {"averaged": [2, 3], "select_loss": 2.0}
+def test_a_mean_of_epochs_is_refitted_as_one(tmp_path):
+    mean = {"averaged": [1, 3], "select_loss": 2.0}
     refitted = _refitted(tmp_path, (3.0, 2.5, 2.25, 2.5, 2.75), mean)
-    assert (refitted.stop_after, refitted.average) == (4, 2)
+    assert refitted.kept_epochs == (2, 4)
+    assert most_epochs(refitted) == 4
 
 
 def test_a_mean_that_was_no_better_is_not_refitted(tmp_path):
     mean = {"averaged": [2, 3], "select_loss": 2.3}
-    refitted = _refitted(tmp_path, (3.0, 2.5, 2.25, 2.5, 2.75), mean)
-    assert (refitted.stop_after, refitted.average) == (3, None)
+    assert _refitted(tmp_path, (3.0, 2.5, 2.25, 2.5, 2.75), mean).kept_epochs == (3,)
+
+
+def test_epochs_that_are_told_are_trained_whatever_select_says(tmp_path):
+    refitted = _refitted(tmp_path, (3.0, 2.5, 2.25, 2.5, 2.25))
+    assert not Course(next_epoch=2, best_epoch=-1).is_over(refitted)  # patience is 2
+    assert Course(next_epoch=3, best_epoch=2).is_over(refitted)

@@ -29,7 +29,9 @@ def test_only_the_weights_of_the_best_epochs_stay() -> None:
     losses, kept = (5.0, 3.0, 4.0, 6.0, 2.0), Kept()
     held = []
     for at in range(len(losses)):
-        kept = keep_epoch(kept, course(*losses[: at + 1]), 2, partial(weights, float(at)))
+        kept = keep_epoch(
+            kept, best_epochs(course(*losses[: at + 1]), 2), at, partial(weights, float(at))
+        )
         held.append(sorted({int(name.partition("/")[0]) for name in kept}))
     assert held == [[0], [0, 1], [1, 2], [1, 2], [1, 4]]
     assert torch.equal(weights_of(kept, 4)["a/b"], torch.full((2,), 4.0))
@@ -38,7 +40,7 @@ def test_only_the_weights_of_the_best_epochs_stay() -> None:
 def test_the_mean_is_of_numbers_and_leaves_counts_alone() -> None:
     kept = Kept()
     for at in range(2):
-        kept = keep_epoch(kept, course(1.0, 2.0)[: at + 1], 2, partial(weights, 1.0 + 4 * at))
+        kept = keep_epoch(kept, [0, 1], at, partial(weights, 1.0 + 4 * at))
     mean = mean_weights(kept, [0, 1])
     assert torch.equal(mean["a/b"], torch.full((2,), 3.0))
     assert torch.equal(mean["steps"], torch.tensor([1]))

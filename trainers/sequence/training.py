@@ -92,7 +92,7 @@ def train_sequence(
             steps.end_epoch(epoch)
         if loss < course.best_loss:
             course.best_loss, course.best_epoch = loss, course.next_epoch
-        kept = keep_epoch(kept, course.epochs, recipe.average or 1, learner.state)
+        kept = keep_epoch(kept, _wanted(recipe, course), course.next_epoch, learner.state)
         course.next_epoch += 1
         with tempfile.TemporaryDirectory() as partial:
             checkpoint = None
@@ -120,8 +120,14 @@ def _take_best(
     judged: Requests,
     group: Group,
 ) -> None:
-    """The mean of the best epochs where that does better on `select`, else the best epoch."""
-    epochs = best_epochs(course.epochs, recipe.average or 1)
+    """The mean of the best epochs where that does better on `select`, else the best epoch.
+
+    Where the recipe says which epochs it is, `select` is not asked: it may have been learned from.
+    """
+    epochs = _wanted(recipe, course)
+    if recipe.kept_epochs is not None:
+        learner.restore(mean_weights(kept, epochs))
+        return
     if len(epochs) > 1:
         learner.restore(mean_weights(kept, epochs))
         loss, metric = _judge(learner.network, recipe, past, judged, group)
@@ -130,6 +136,13 @@ def _take_best(
         if loss < course.best_loss:
             return
     learner.restore(weights_of(kept, course.best_epoch))
+
+
+def _wanted(recipe: SequenceRecipe, course: Course) -> list[int]:
+    """The epochs whose weights count, as far as is known by now."""
+    if recipe.kept_epochs is not None:
+        return [epoch - 1 for epoch in recipe.kept_epochs]
+    return best_epochs(course.epochs, recipe.average or 1)
 
 
 def _learner(

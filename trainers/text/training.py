@@ -120,7 +120,8 @@ def train_text(
         course.epochs.append(vars(epoch))
         if steps is not None:
             steps.end_epoch(epoch)
-        if loss < course.best_loss:
+        kept = recipe.kept_epochs == (course.next_epoch + 1,)
+        if kept or (recipe.kept_epochs is None and loss < course.best_loss):
             course.best_loss, course.best_epoch = loss, course.next_epoch
             best = full_weights(engine)
         course.next_epoch += 1
