@@ -104,22 +104,21 @@ def fit_and_keep(
     spec = prepared.experiment.requests
     began = time.perf_counter()
     name = recipe_id(checked)
-    note = Note(prepared.run.member(name + suffix))
-    member = fit_baseline(checked, learned_from(prepared, until_ms), note)
-    seconds = time.perf_counter() - began
-    # What learns nothing scores the same whatever its cut-off, and it may take long to ask it.
-    before = suffix and checked.kind == "zero_shot" and prepared.run.has_member(name)
-    keep_member(
-        prepared.run,
-        name + suffix,
-        member,
-        prepared.log,
-        {Block(block): prepared.requests[Block(block)] for block in blocks},
-        {"train_s": seconds, "history": [], "until_ms": until_ms},
-        exclude_seen=spec.exclude_seen,
-        same_as=name if before else None,
-    )
-    note.remove()
+    with Note(prepared.run.member(name + suffix)) as note:
+        member = fit_baseline(checked, learned_from(prepared, until_ms), note)
+        seconds = time.perf_counter() - began
+        # What learns nothing scores the same whatever its cut-off, and it may take long to ask it.
+        before = suffix and checked.kind == "zero_shot" and prepared.run.has_member(name)
+        keep_member(
+            prepared.run,
+            name + suffix,
+            member,
+            prepared.log,
+            {Block(block): prepared.requests[Block(block)] for block in blocks},
+            {"train_s": seconds, "history": [], "until_ms": until_ms},
+            exclude_seen=spec.exclude_seen,
+            same_as=name if before else None,
+        )
     return seconds
 
 

@@ -11,7 +11,7 @@ _EVERY_S = 2.0
 
 
 class Note:
-    """Keeps a line in a member's directory up to date, not too often.
+    """Keeps a line beside a member's directory up to date, not too often; a `with` removes it.
 
     Args:
         directory: of the member, on a disk that all nodes see.
@@ -35,11 +35,19 @@ class Note:
         """There is nothing to say any more."""
         self._path.unlink(missing_ok=True)
 
+    def __enter__(self) -> Note:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
 
 def read_note(directory: Path) -> str | None:
-    """What the member's task said last; None where it has said nothing."""
-    path = _file(directory)
-    return path.read_text() if path.is_file() else None
+    """What the member's task said last; None where it has said nothing, or has ended."""
+    try:
+        return _file(directory).read_text()
+    except OSError:
+        return None
 
 
 def _file(directory: Path) -> Path:

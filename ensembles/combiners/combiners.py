@@ -40,7 +40,7 @@ def make_combiners(
         "greedy": greedy,
         "weights": WeightsCombiner(),
         "layers": LayersCombiner(),
-        "gate": GateCombiner(),
+        "gate": GateCombiner(base=greedy),
         "stack": StackCombiner(),
     }
     if cost_ms is not None:

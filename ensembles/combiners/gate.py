@@ -9,7 +9,7 @@ gets is decided on users that the weights were not fitted on: nothing, if that i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,13 @@ _FEWEST = 100
 
 @dataclass(frozen=True)
 class GateCombiner:
-    """Greedy selection for each of up to six segments."""
+    """Greedy selection for each of up to six segments.
+
+    Attributes:
+        base: selects the members.
+    """
+
+    base: GreedyCombiner = field(default_factory=GreedyCombiner)
 
     @property
     def name(self) -> str:
@@ -49,8 +55,9 @@ class GateCombiner:
     def fit(self, predictions: Predictions[Blend], metric: str) -> Gated:
         refuse_other_blocks(predictions)
         splits = [] if predictions.facts is None else _splits(predictions.facts)
-        fitted = _fit(predictions, splits, metric)
-        own = _own_share(predictions, splits, metric) if len(fitted.weights) > 1 else 0.0
+        fitted = _fit(predictions, splits, metric, self.base)
+        alone = len(fitted.weights) < 2
+        own = 0.0 if alone else _own_share(predictions, splits, metric, self.base)
         return _mixed(fitted, own)
 
 
@@ -78,9 +85,10 @@ def _splits(facts: NDArray[np.float32]) -> list[Split]:
     return splits
 
 
-def _fit(predictions: Predictions[Blend], splits: list[Split], metric: str) -> _Fitted:
-    greedy = GreedyCombiner()
-    overall = greedy.fit(predictions, metric).weights
+def _fit(
+    predictions: Predictions[Blend], splits: list[Split], metric: str, base: GreedyCombiner
+) -> _Fitted:
+    overall = base.fit(predictions, metric).weights
     count = int(np.prod([len(split.edges) + 1 for split in splits], dtype=int))
     segment = np.zeros(len(predictions.requests), dtype=np.int64)
     if predictions.facts is not None:
@@ -89,8 +97,8 @@ def _fit(predictions: Predictions[Blend], splits: list[Split], metric: str) -> _
     for at in range(count):
         inside = np.flatnonzero(segment == at)
         enough = count > 1 and len(inside) >= _FEWEST
-        some = _of_segment(predictions.take(inside), overall, metric) if enough else overall
-        weights.append(dict(some))
+        own = _of_segment(predictions.take(inside), overall, metric, base) if enough else overall
+        weights.append(dict(own))
         sizes.append((len(inside) + 1) / (len(segment) + count))  # none is without
     bare = Gated(
         normalization=predictions.normalization, splits=splits, weights=weights, sizes=sizes
@@ -99,12 +107,12 @@ def _fit(predictions: Predictions[Blend], splits: list[Split], metric: str) -> _
 
 
 def _of_segment(
-    segment: Predictions[Blend], overall: Mapping[str, float], metric: str
+    segment: Predictions[Blend], overall: Mapping[str, float], metric: str, base: GreedyCombiner
 ) -> Mapping[str, float]:
     """Weights for one segment, of the members that help all or are among its best."""
     best = best_members(segment, metric, _BEST)
     scores = {name: segment.scores[name] for name in dict.fromkeys([*overall, *best])}
-    return GreedyCombiner().fit(replace(segment, scores=scores), metric).weights
+    return base.fit(replace(segment, scores=scores), metric).weights
 
 
 def _mixed(fitted: _Fitted, own: float) -> Gated:
@@ -123,7 +131,9 @@ def _mixed(fitted: _Fitted, own: float) -> Gated:
     return Gated.model_validate(fitted.bare.model_dump() | {"weights": mixed})
 
 
-def _own_share(predictions: Predictions[Blend], splits: list[Split], metric: str) -> float:
+def _own_share(
+    predictions: Predictions[Blend], splits: list[Split], metric: str, base: GreedyCombiner
+) -> float:
     """The share of their own weights that is best for users who fitted none of them."""
     _, user = np.unique(predictions.requests.user, return_inverse=True)
     scores = [np.empty_like(next(iter(predictions.scores.values()))) for _ in _TRIED]
@@ -131,7 +141,7 @@ def _own_share(predictions: Predictions[Blend], splits: list[Split], metric: str
         fit_on, asked = np.flatnonzero(user % _FOLDS != fold), np.flatnonzero(user % _FOLDS == fold)
         if not len(fit_on) or not len(asked):
             return 0.0
-        fitted = _fit(predictions.take(fit_on), splits, metric)
+        fitted = _fit(predictions.take(fit_on), splits, metric, base)
         unseen = predictions.take(asked)
         for at, own in enumerate(_TRIED):
             scores[at][asked] = _mixed(fitted, own).merge(unseen.scores, unseen.facts)

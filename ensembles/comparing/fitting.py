@@ -53,8 +53,8 @@ def fittable(
     """
     label = blend.requests.label
     how: Normalization = settings.normalize if label is None else "none"
-    in_halves = blend.take(np.argsort(half_of(blend.requests), kind="stable"))
-    short = in_halves.normalized(how).shortlist(SHORTLIST)
+    in_halves = np.argsort(half_of(blend.requests), kind="stable")
+    short = blend.take(in_halves).normalized(how).shortlist(SHORTLIST)
     combiners = make_combiners(settings, "next_item" if label is None else "binary", cost_ms)
     if can_fit_weights(blend):
         return short, combiners

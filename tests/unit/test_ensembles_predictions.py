@@ -90,6 +90,9 @@ def test_neighbours_are_taken_without_a_copy_and_are_what_others_are(rows, predi
 def test_what_was_fitted_on_some_predictions_is_not_taken_for_others(predictions):
     whole = GreedyCombiner().fit(predictions, "ndcg@10")
     assert GreedyCombiner().fit(predictions, "ndcg@10") is whole
+    by_mrr = GreedyCombiner().fit(predictions, "mrr@10")
+    assert by_mrr == GreedyCombiner().fit(replace(predictions), "mrr@10")
+    assert by_mrr is not whole
     alone = replace(predictions, scores={"a": predictions.scores["a"]})
     assert GreedyCombiner().fit(alone, "ndcg@10").weights == {"a": 1.0}
     assert GreedyCombiner(max_rounds=1).fit(predictions, "ndcg@10").weights != whole.weights
