@@ -170,3 +170,24 @@ def test_parts_that_do_not_fit_together_are_refused():
     content = two_segments().model_dump()
     with pytest.raises(ValidationError, match="weights and sizes of 2 segments"):
         Gated.model_validate(content | {"sizes": [1.0]})
+
+
+def test_a_segment_chooses_among_members_that_help_all_and_its_own_best():
+    """Seven other members of noise: the worst of a segment never get a weight there."""
+    made = blend("ndcg@10", depends=True)
+    random = np.random.default_rng(9)
+    noise = {
+        f"noise{at}": random.normal(size=made.scores["old"].shape).astype(np.float32)
+        for at in range(7)
+    }
+    made = replace(made, scores=made.scores | noise)
+    gate = GateCombiner().fit(made, "ndcg@10")
+    overall = GreedyCombiner().fit(made, "ndcg@10").weights
+    segment = segment_of(gate.splits, made.facts)
+    for at, weights in enumerate(gate.weights):
+        inside = made.take(np.flatnonzero(segment == at))
+        alone = {
+            name: quality(part, inside.requests, "ndcg@10") for name, part in inside.scores.items()
+        }
+        best = sorted(alone, key=lambda name: -alone[name])[:5]
+        assert set(weights) <= {*overall, *best}

@@ -1,0 +1,78 @@
+"""What combiners are fitted on, and how their results are put together: quicker, and the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from penchant.ensembles.combinations.combination import combine
+from penchant.ensembles.comparing.fitting import fit_all, fittable, merged
+from penchant.ensembles.comparing.unseen import UnseenUsers, half_of
+from penchant.ensembles.predictions import Predictions
+from penchant.platform.config import Ensemble
+from penchant.platform.requests import Requests
+from penchant.platform.timeline import Block
+
+SETTINGS = Ensemble(combiners=("mean", "rank_mean", "greedy", "weights", "layers"), bootstrap=200)
+
+
+@pytest.fixture
+def pool() -> Predictions:
+    """Three members of 400 requests; users of both halves come one after the other."""
+    random, size, width = np.random.default_rng(3), 400, 15
+    target = random.integers(0, width, size)
+    scores = {}
+    for name, strength in (("a", 1.5), ("b", 1.2), ("c", 0.0)):
+        part = random.normal(size=(size, width))
+        part[np.arange(size), target] += strength
+        scores[name] = (10 * part + 3).astype(np.float32)
+    requests = Requests(
+        row=np.arange(size),
+        user=(np.arange(size) % 90).astype(np.int32),
+        time_ms=np.zeros(size, dtype=np.int64),
+        end=np.zeros(size, dtype=np.int64),
+        target_offsets=np.arange(size + 1),
+        target=target.astype(np.int32),
+        target_seen=np.zeros(size, dtype=np.bool_),
+    )
+    return Predictions(block=Block.BLEND, requests=requests, scores=scores)
+
+
+def test_halves_come_one_after_the_other_and_nothing_is_lost(pool: Predictions) -> None:
+    blend, combiners = fittable(pool, SETTINGS, None, lambda _: None)
+    assert [combiner.name for combiner in combiners] == list(SETTINGS.combiners)
+    assert blend.normalization == SETTINGS.normalize
+    half = half_of(blend.requests)
+    assert (np.diff(half) >= 0).all()
+    assert sorted(blend.requests.row) == list(range(400))
+    expected = pool.take(blend.requests.row).normalized(SETTINGS.normalize)
+    for name, scores in expected.scores.items():
+        np.testing.assert_array_equal(blend.scores[name], scores)
+
+
+def test_the_order_of_requests_changes_no_gain_and_no_weight(pool: Predictions) -> None:
+    blend, combiners = fittable(pool, SETTINGS, None, lambda _: None)
+    as_it_was = pool.normalized(SETTINGS.normalize)
+    found = [
+        list(fit_all(combiners, some, "ndcg@10", UnseenUsers(some, "ndcg@10", "a", 200, 0)))
+        for some in (blend, as_it_was)
+    ]
+    for ordered, other in zip(*found, strict=True):
+        assert ordered.gain.mean == pytest.approx(other.gain.mean, abs=1e-6)
+        assert ordered.gain.low == pytest.approx(other.gain.low, abs=1e-6)
+        assert ordered.combination.shares == pytest.approx(dict(other.combination.shares), abs=1e-4)
+
+
+def test_scores_that_were_normalised_once_for_all_give_what_each_alone_gives(
+    pool: Predictions,
+) -> None:
+    blend, combiners = fittable(pool, SETTINGS, None, lambda _: None)
+    normal = pool.normalized(blend.normalization)
+    for combiner in combiners:
+        made = combiner.fit(blend, "ndcg@10")
+        expected = combine(made, pool.scores, pool.facts)
+        np.testing.assert_array_equal(merged(made, pool, normal), expected)
+    alone = combiners[2].fit(replace(blend, scores={"b": blend.scores["b"]}), "ndcg@10")
+    np.testing.assert_array_equal(merged(alone, pool, normal), pool.scores["b"])
