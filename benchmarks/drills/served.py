@@ -86,14 +86,19 @@ def served(
                 url=url, service=service, directory=directory, process=process, client=client
             )
         finally:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                if child.is_running() and child.status() == psutil.STATUS_STOPPED:
-                    child.send_signal(signal.SIGCONT)
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(60)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if child.is_running() and child.status() == psutil.STATUS_STOPPED:
+            child.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
