@@ -29,7 +29,8 @@ def kill_member(service: Served, bodies: Sequence[bytes], rate: float) -> Row:
         "requests": report.sent,
         "failed": failed(report),
         "degraded": report.degraded,
-        "result": f"degraded after {degraded_s:.1f} s, whole again after {whole_s:.1f} s more",
+        "result": f"degraded after {degraded_s:.1f} s, whole again after {whole_s:.1f} s more; "
+        f"{report.errors}",
         "met": failed(report) == 0 and report.degraded > 0,
         "whole_s": whole_s,
     }
