@@ -59,6 +59,15 @@ class Course:
         waits = recipe.kept_epochs is not None or stale < recipe.patience
         return self.next_epoch >= most_epochs(recipe) or not waits
 
+    def takes(self, recipe: SequenceRecipe | TextRecipe, loss: float) -> bool:
+        """Whether this epoch is the best so far, or one that the recipe tells; remembers it."""
+        taken = loss < self.best_loss
+        if recipe.kept_epochs is not None:
+            taken = self.next_epoch + 1 in recipe.kept_epochs
+        if taken:
+            self.best_loss, self.best_epoch = loss, self.next_epoch
+        return taken
+
 
 def most_epochs(recipe: SequenceRecipe | TextRecipe) -> int:
     """How many epochs the recipe trains for, unless `select` ends it before."""

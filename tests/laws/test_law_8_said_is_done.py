@@ -68,6 +68,7 @@ TRAINED = {
     "epochs",
     "patience",
     "average",
+    "kept_epochs",
     "learning_rate",
     "weight_decay",
     "text_training",

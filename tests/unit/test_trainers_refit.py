@@ -49,3 +49,14 @@ def test_epochs_that_are_told_are_trained_whatever_select_says(tmp_path):
     refitted = _refitted(tmp_path, (3.0, 2.5, 2.25, 2.5, 2.25))
     assert not Course(next_epoch=2, best_epoch=-1).is_over(refitted)  # patience is 2
     assert Course(next_epoch=3, best_epoch=2).is_over(refitted)
+
+
+def test_an_epoch_counts_where_it_is_best_or_told(tmp_path):
+    free = SequenceRecipe(kind="sequence")
+    course = Course(next_epoch=1, best_loss=2.0, best_epoch=0)
+    assert not course.takes(free, 2.0)
+    assert course.takes(free, 1.5)
+    assert (course.best_epoch, course.best_loss) == (1, 1.5)
+    told = _refitted(tmp_path, (3.0, 2.5, 2.25))  # the third
+    assert not Course(next_epoch=1, best_loss=9.0).takes(told, 1.0)
+    assert Course(next_epoch=2, best_loss=1.0).takes(told, 5.0)

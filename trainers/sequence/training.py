@@ -90,8 +90,7 @@ def train_sequence(
         course.epochs.append(vars(epoch))
         if steps is not None:
             steps.end_epoch(epoch)
-        if loss < course.best_loss:
-            course.best_loss, course.best_epoch = loss, course.next_epoch
+        course.takes(recipe, loss)
         kept = keep_epoch(kept, _wanted(recipe, course), course.next_epoch, learner.state)
         course.next_epoch += 1
         with tempfile.TemporaryDirectory() as partial:

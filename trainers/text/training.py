@@ -66,8 +66,7 @@ def train_text(
     Args:
         report: called by every worker after every epoch; rank 0 passes a checkpoint directory.
         resume: checkpoint to go on from; any number of workers and any ZeRO stage may have made it.
-        sharding: how weights and optimizer are spread over the workers, or the dial that says
-            how it is chosen.
+        sharding: how weights and optimizer are spread over the workers, or the dial for that.
         steps: is told of every step and epoch.
         tell: is told by every worker, before training, how memory is spread and what it will take.
 
@@ -120,9 +119,7 @@ def train_text(
         course.epochs.append(vars(epoch))
         if steps is not None:
             steps.end_epoch(epoch)
-        kept = recipe.kept_epochs == (course.next_epoch + 1,)
-        if kept or (recipe.kept_epochs is None and loss < course.best_loss):
-            course.best_loss, course.best_epoch = loss, course.next_epoch
+        if course.takes(recipe, loss):
             best = full_weights(engine)
         course.next_epoch += 1
         with tempfile.TemporaryDirectory() as partial:
