@@ -23,6 +23,7 @@ __all__ = [
     "TextRecipe",
     "TextTraining",
     "ZeroShotRecipe",
+    "most_epochs",
     "recipe_id",
 ]
 
@@ -202,3 +203,8 @@ def recipe_id(recipe: Recipe) -> str:
     if isinstance(recipe, TextRecipe | ZeroShotRecipe):
         what = f"-{recipe.label}"
     return f"{recipe.kind}-{recipe.window.label}{what}-{digest}"
+
+
+def most_epochs(recipe: SequenceRecipe | TextRecipe) -> int:
+    """How many epochs the recipe trains for, unless `select` ends it before."""
+    return recipe.epochs if recipe.kept_epochs is None else max(recipe.kept_epochs)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.distributed
 
-from penchant.platform.recipes import SequenceRecipe, TextRecipe
+from penchant.platform.recipes import SequenceRecipe, TextRecipe, most_epochs
 
-__all__ = ["Course", "Epoch", "Group", "last_checkpoint", "most_epochs"]
+__all__ = ["Course", "Epoch", "Group", "last_checkpoint"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +67,6 @@ class Course:
         if taken:
             self.best_loss, self.best_epoch = loss, self.next_epoch
         return taken
-
-
-def most_epochs(recipe: SequenceRecipe | TextRecipe) -> int:
-    """How many epochs the recipe trains for, unless `select` ends it before."""
-    return recipe.epochs if recipe.kept_epochs is None else max(recipe.kept_epochs)
 
 
 @contextmanager

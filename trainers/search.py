@@ -20,9 +20,14 @@ from penchant.platform.config import Experiment
 from penchant.platform.errors import ConfigError, RunError
 from penchant.platform.prepared import JUDGED_BLOCKS, Prepared
 from penchant.platform.progress import Progress
-from penchant.platform.recipes import Recipe, SequenceRecipe, TextRecipe, recipe_id
+from penchant.platform.recipes import (
+    Recipe,
+    SequenceRecipe,
+    TextRecipe,
+    most_epochs,
+    recipe_id,
+)
 from penchant.platform.timeline import Block
-from penchant.trainers.course import most_epochs
 from penchant.trainers.fit import encode_items, fit_and_keep
 from penchant.trainers.member import read_card
 from penchant.trainers.trial import run_trial

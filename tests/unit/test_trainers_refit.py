@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from penchant.platform.recipes import PersonalRecipe, SequenceRecipe, recipe_id
+from penchant.platform.recipes import PersonalRecipe, SequenceRecipe, most_epochs, recipe_id
 from penchant.platform.store import RunDirectory, write_json
-from penchant.trainers.course import Course, most_epochs
+from penchant.trainers.course import Course
 from penchant.trainers.refit import refit_recipes
 
 

@@ -16,9 +16,9 @@ import numpy as np
 import torch
 import torch.distributed
 
-from penchant.platform.recipes import SequenceRecipe
+from penchant.platform.recipes import SequenceRecipe, most_epochs
 from penchant.platform.requests import Requests
-from penchant.trainers.course import Course, Epoch, Group, most_epochs
+from penchant.trainers.course import Course, Epoch, Group
 from penchant.trainers.init_from import init_network, origin, text_model
 from penchant.trainers.member import Past
 from penchant.trainers.sequence.engine import share_of_rate

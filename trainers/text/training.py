@@ -21,9 +21,9 @@ from torch.nn import functional
 from penchant.platform.binary import auc, binary_per_request
 from penchant.platform.errors import RunError
 from penchant.platform.language_models import load_tokenizer
-from penchant.platform.recipes import TextRecipe
+from penchant.platform.recipes import TextRecipe, most_epochs
 from penchant.platform.requests import Requests
-from penchant.trainers.course import Course, Epoch, Group, most_epochs
+from penchant.trainers.course import Course, Epoch, Group
 from penchant.trainers.init_from import origin, started_text_network
 from penchant.trainers.member import Past
 from penchant.trainers.sequence.engine import share_of_rate
