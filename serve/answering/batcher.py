@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
+from penchant.serve.answering.pace import Pace
+
 __all__ = ["Batcher"]
 
 Asked = TypeVar("Asked")
@@ -42,7 +44,7 @@ class Batcher(Generic[Asked, Answered]):
     ) -> None:
         self._answer, self._cost = answer, cost
         self._max_batch, self._max_cost = max_batch, max_cost
-        self._target_s, self._each_s = target_s, 0.0
+        self._target_s, self._pace = target_s, Pace()
         self._waiting: list[tuple[Asked, asyncio.Future[Answered]]] = []
         self._worker: asyncio.Task[None] | None = None
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="score")
@@ -72,22 +74,17 @@ class Batcher(Generic[Asked, Answered]):
             questions = [question for question, _ in batch]
             self._began = time.monotonic()
             answers = await loop.run_in_executor(self._executor, self._answer, questions)
-            self._note(time.monotonic() - self._began, len(batch))
+            self._pace.note(time.monotonic() - self._began, len(batch))
             self._began = None
             for (_, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
                     future.set_result(answer)
         self._worker = None
 
-    def _note(self, took_s: float, size: int) -> None:
-        each_s = took_s / size
-        self._each_s = each_s if not self._each_s else 0.7 * self._each_s + 0.3 * each_s
-
     def _next_batch(self) -> list[tuple[Asked, asyncio.Future[Answered]]]:
         waiting = [pair for pair in self._waiting if not pair[1].done()]
         size, cost = 0, 0
-        affordable = int(self._target_s / self._each_s) if self._each_s else self._max_batch
-        largest = min(len(waiting), max(affordable, 1), self._max_batch)
+        largest = min(len(waiting), self._pace.affordable(self._target_s, self._max_batch))
         while size < largest:
             cost += self._cost(waiting[size][0])
             if size and cost > self._max_cost:

@@ -22,6 +22,7 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
 from penchant.serve.answering.breaker import Breaker
 from penchant.serve.answering.history import Question
+from penchant.serve.answering.pace import Pace
 from penchant.serve.answering.panel import DownError, OverloadedError
 
 __all__ = ["Answers", "Asked", "Carrier", "Send"]
@@ -71,7 +72,7 @@ class Carrier:
         self._send, self._breaker, self._most_calls = send, breaker, most_calls
         self._gathering: dict[int, _Waiting] = {}
         self._under_way: dict[asyncio.Task[None], Sequence[_Waiting]] = {}
-        self._each_s = 0.0  # of a call, for each of its questions
+        self._pace = Pace()  # of calls, for each of their questions
 
     async def ask(self, member_id: str, question: Question) -> NDArray[np.float32] | None:
         """One member's scores of a question.
@@ -108,8 +109,7 @@ class Carrier:
                 waiting.answer.set_exception(DownError())
             self._gathering.clear()
         while self._gathering and len(self._under_way) < self._most_calls:
-            affordable = int(_CALL_S / self._each_s) if self._each_s else _TOGETHER
-            largest = min(max(affordable, 1), _TOGETHER)
+            largest = self._pace.affordable(_CALL_S, _TOGETHER)
             load = [self._gathering.pop(key) for key in list(self._gathering)[:largest]]
             call = asyncio.create_task(self._carry(load))
             self._under_way[call] = load
@@ -140,7 +140,7 @@ class Carrier:
             for waiting, answers in zip(load, await self._ask(asked), strict=True):
                 if not waiting.answer.done():
                     waiting.answer.set_result(answers)
-            self._note((time.monotonic() - began) / len(load))
+            self._pace.note(time.monotonic() - began, len(load))
         except Exception as error:
             for waiting in load:
                 if not waiting.answer.done():
@@ -148,9 +148,6 @@ class Carrier:
         finally:
             for waiting in load:  # those that nothing was said of
                 waiting.answer.cancel()
-
-    def _note(self, each_s: float) -> None:
-        self._each_s = each_s if not self._each_s else 0.7 * self._each_s + 0.3 * each_s
 
     async def _ask(self, asked: Sequence[Asked]) -> Sequence[Answers]:
         began = self._breaker.asked()

@@ -73,6 +73,13 @@ async def asked(way: Carrier, *times: int) -> list[asyncio.Task[object]]:
     return tasks
 
 
+async def one_under_way_and_two_that_gather(place: Place) -> list[object]:
+    """What became of the three."""
+    tasks = await asked(carrier(place, 1), 0, 1, 2)
+    place.go.set()
+    return await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def test_what_gathers_while_all_calls_are_under_way_shares_the_next() -> None:
     async def body() -> None:
         place = Place()
@@ -195,11 +202,7 @@ def test_a_place_that_takes_its_time_gets_few_questions_at_once() -> None:
 def test_who_has_gathered_need_not_find_out_that_a_place_is_down() -> None:
     async def body() -> None:
         place = Place(fails=RayActorError)
-        way = carrier(place, 1)
-        first = await asked(way, 0)
-        others = await asked(way, 1, 2)
-        place.go.set()
-        found = await asyncio.gather(*first, *others, return_exceptions=True)
+        found = await one_under_way_and_two_that_gather(place)
         assert [type(one) for one in found] == [DownError] * 3
         assert place.calls == [[0], [0]]  # once more, and that was it
 
@@ -208,12 +211,7 @@ def test_who_has_gathered_need_not_find_out_that_a_place_is_down() -> None:
 
 def test_what_goes_wrong_with_a_call_goes_wrong_for_its_questions_only() -> None:
     async def body() -> None:
-        place = Place(fails=ValueError)
-        way = carrier(place, 1)
-        first = await asked(way, 0)
-        others = await asked(way, 1, 2)
-        place.go.set()
-        found = await asyncio.gather(*first, *others, return_exceptions=True)
+        found = await one_under_way_and_two_that_gather(Place(fails=ValueError))
         assert isinstance(found[0], ValueError)
         assert [int(answer[0, 0]) for answer in found[1:]] == [1, 2]  # type: ignore[index]
 
