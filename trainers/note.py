@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
+
+from penchant.platform.store import write_json
 
 __all__ = ["Note", "read_note"]
 
@@ -25,10 +28,7 @@ class Note:
         """Say something new; what comes too soon after the last line is dropped."""
         if time.monotonic() - self._told < _EVERY_S:
             return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".partial")
-        partial.write_text(text)
-        partial.replace(self._path)
+        write_json(self._path, {"note": text})
         self._told = time.monotonic()
 
     def remove(self) -> None:
@@ -45,9 +45,10 @@ class Note:
 def read_note(directory: Path) -> str | None:
     """What the member's task said last; None where it has said nothing, or has ended."""
     try:
-        return _file(directory).read_text()
+        text: str = json.loads(_file(directory).read_text())["note"]
     except OSError:
         return None
+    return text
 
 
 def _file(directory: Path) -> Path:

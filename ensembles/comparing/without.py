@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.ensembles.combinations.combination import Combination, combine
+from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.comparing.compare import make_judge
-from penchant.ensembles.comparing.fitting import fittable
+from penchant.ensembles.comparing.fitting import fittable, merged
 from penchant.ensembles.comparing.judge import Sheet
 from penchant.ensembles.comparing.segments import SegmentResult, judge_segments, segments_of
 from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
@@ -97,11 +97,12 @@ def what_they_bring(
     scores = {name: part for name, part in blend.scores.items() if name not in some}
     rest = replace(blend, scores=scores)
     test: Predictions[Test] = read_predictions(prepared, Block.TEST, member_ids)
+    normal = test.normalized(blend.normalization)
     judge = make_judge(prepared, Block.TEST)
 
     def judged(combination: Combination) -> tuple[Sheet, NDArray[np.float32]]:
-        merged = combine(combination, test.scores, test.facts)
-        return judge.sheet(merged), merged
+        scores = merged(combination, test, normal)
+        return judge.sheet(scores), scores
 
     segments = segments_of(prepared.log, judge.requests, prepared.blocks.select_ms)
     found = []
