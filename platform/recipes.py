@@ -49,10 +49,15 @@ class PersonalRecipe(RecipeBase):
 
 
 class ItemItemRecipe(RecipeBase):
-    """EASE (Steck 2019): a ridge regression of every item on all others."""
+    """A ridge regression of every item on others, for ranking items that users have not had."""
 
     fades: ClassVar[bool] = True
     kind: Literal["item_item"]
+    relation: Literal["similarity", "transition"] = Field(
+        default="similarity",
+        description="What users have beside an item, in any order (EASE, Steck 2019), or what is "
+        "asked for after it (SLIT, Choi et al. 2021).",
+    )
     regularization: float = Field(default=500.0, gt=0, description="Ridge penalty on the diagonal.")
     half_life_events: float | None = Field(
         default=None, gt=0, description="An event this many events ago counts half."

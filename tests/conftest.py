@@ -203,6 +203,9 @@ RECIPES: dict[str, Recipe] = {
     "item_item-faded": ItemItemRecipe(
         kind="item_item", regularization=50.0, half_life_events=5, window=Window(days=20)
     ),
+    "item_item-transition": ItemItemRecipe(
+        kind="item_item", relation="transition", half_life_events=5, window=Window(days=20)
+    ),
     "boosted": _BOOSTED,
     "boosted-window": _BOOSTED.model_copy(update={"window": Window(days=25, events=15)}),
     "sequence-groups": _NETWORK,

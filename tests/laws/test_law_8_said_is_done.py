@@ -37,6 +37,7 @@ CHANGES = {
         "window.days": 3,
         "window.events": 5,
         "window.half_life_days": 2,
+        "relation": "transition",
         "regularization": 5.0,
         "half_life_events": 2.0,
     },

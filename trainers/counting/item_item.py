@@ -1,8 +1,9 @@
-"""`item_item`: EASE, a ridge regression of every item on all others.
+"""`item_item`: a ridge regression of every item on a user's others, or on what came before it.
 
-Steck, "Embarrassingly Shallow Autoencoders for Sparse Data" (WWW 2019): with G the Gram matrix of
-users' items and P = inverse(G + regularization x I), the weights are B = -P / diag(P) with a zero
-diagonal. Histories may fade with the age in events or in days, when asked and when fitted.
+`similarity` is EASE (Steck, "Embarrassingly Shallow Autoencoders for Sparse Data", WWW 2019): with
+G the Gram matrix of users' items and P = inverse(G + regularization x I), the weights are
+B = -P / diag(P) with a zero diagonal. `transition` learns from what was asked for next, see
+`transition.py`. Histories may fade with the age in events or in days.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from scipy import linalg, sparse
 
 from penchant.platform.errors import ConfigError
 from penchant.platform.events import EventLog
-from penchant.platform.history import history_of
 from penchant.platform.recipes import ItemItemRecipe
 from penchant.platform.requests import Requests
+from penchant.trainers.counting.faded import faded_histories
+from penchant.trainers.counting.transition import transition_weights
 from penchant.trainers.member import Past, read_card, read_tensors, write_member
 
 __all__ = ["ItemItemMember", "fit_item_item"]
@@ -41,7 +43,7 @@ class ItemItemMember:
     def score(self, log: EventLog, requests: Requests) -> NDArray[np.float32]:
         if requests.candidate is not None:
             raise ConfigError("item_item members rank items: they cannot answer a binary task.")
-        faded = _faded_histories(self.recipe, log, requests)
+        faded = faded_histories(self.recipe, log, requests)
         return np.asarray(faded @ self.weights, dtype=np.float32)
 
     def save(self, directory: Path) -> None:
@@ -69,6 +71,16 @@ def fit_item_item(recipe: ItemItemRecipe, past: Past) -> ItemItemMember:
             f"item_item inverts a matrix of items x items: expected at most {_MAX_ITEMS} items, "
             f"got {num_items}. Remove the member, or use coarser items."
         )
+    if recipe.relation == "transition":
+        weights = transition_weights(recipe, past)
+    else:
+        weights = _similarity_weights(recipe, past)
+    return ItemItemMember(recipe=recipe, weights=weights)
+
+
+def _similarity_weights(recipe: ItemItemRecipe, past: Past) -> NDArray[np.float32]:
+    """What users have is told by what else they have, in any order; shape (V, V)."""
+    num_items = past.log.num_items
     rows = past.rows()
     ones = np.ones(len(rows), dtype=np.float32)
     chosen = sparse.csr_matrix(
@@ -80,24 +92,4 @@ def fit_item_item(recipe: ItemItemRecipe, past: Past) -> ItemItemMember:
     inverse = linalg.inv(gram, overwrite_a=True, check_finite=False)
     weights = (inverse / -np.diag(inverse)).astype(np.float32)
     np.fill_diagonal(weights, 0.0)
-    return ItemItemMember(recipe=recipe, weights=weights)
-
-
-def _faded_histories(
-    recipe: ItemItemRecipe, log: EventLog, requests: Requests
-) -> sparse.csr_matrix:
-    """Faded weight of each item in each history, shape (R, V); an item counts by its last event."""
-    history = history_of(log, requests, recipe.window)
-    weight = np.ones(len(history.row))
-    if recipe.half_life_events is not None:
-        age_events = requests.end[history.request] - 1 - history.row
-        weight = np.exp2(-age_events / recipe.half_life_events)
-    if recipe.window.half_life_days is not None:
-        weight *= np.exp2(-history.age_days / recipe.window.half_life_days)
-    key = history.request * np.int64(log.num_items) + log.item[history.row]
-    _, from_end = np.unique(key[::-1], return_index=True)
-    last = len(key) - 1 - from_end
-    return sparse.csr_matrix(
-        (weight[last].astype(np.float32), (history.request[last], log.item[history.row[last]])),
-        shape=(len(requests), log.num_items),
-    )
+    return weights
