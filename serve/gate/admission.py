@@ -32,20 +32,22 @@ class Rate:
     """How many requests a second can be finished, as far as the last seconds show.
 
     Where few are under way, their rate is that of those who ask, so that only stretches with
-    several count. Answers come in bursts, since members answer in batches, and a machine may stand
-    still for a second; so the best two seconds in a row say what can be done.
+    many count. Answers come in bursts, since members answer in batches, and a machine may stand
+    still for a second; so the best two seconds in a row say what can be done. And requests may only
+    wait for a member that has died, until their deadlines: that is over after three seconds. Until
+    there have been five with many under way, what was found before holds.
 
     Args:
         now: a clock in seconds that never goes back.
     """
 
-    _SEVERAL = 4
-    _LATELY_S, _LEAST_S = 15, 0.5
+    _LATELY_S, _ENOUGH_S, _LEAST_S = 15, 5.0, 0.5
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._under_way, self._since = 0, 0.0
         self._seconds: deque[tuple[int, float, int]] = deque()  # which, busy seconds, finished
+        self._known: float | None = None
 
     @property
     def under_way(self) -> int:
@@ -63,24 +65,27 @@ class Rate:
         self._under_way -= 1
 
     def best(self) -> float | None:
-        """Requests a second; None where too little was done lately to tell."""
+        """Requests a second; None where never enough was done to tell."""
         self._count(0)
         seconds = list(self._seconds)
+        if sum(busy_s for _, busy_s, _ in seconds) < self._ENOUGH_S:
+            return self._known
         pairs = zip(seconds, seconds[1:] or [(0, 0.0, 0)], strict=False)
         rates = [
             (one[2] + two[2]) / (one[1] + two[1])
             for one, two in pairs
             if one[1] + two[1] >= self._LEAST_S
         ]
-        return max(rates, default=None) or None
+        self._known = max(rates, default=None) or None
+        return self._known
 
     def _count(self, finished: int) -> None:
         """Close the stretch that has passed since the last change."""
         now = self._now()
-        several = self._under_way >= self._SEVERAL
-        busy_s = now - self._since if several else 0.0
+        many = self._under_way >= _FLOOR
+        busy_s = now - self._since if many else 0.0
         self._since = now
-        finished = finished if several else 0
+        finished = finished if many else 0
         if self._seconds and self._seconds[-1][0] == int(now):
             _, before_s, number = self._seconds.pop()
             busy_s, finished = before_s + busy_s, number + finished

@@ -28,12 +28,16 @@ def work(rate: Rate, clock: Clock, at_once: int, took_s: float, *, good: bool = 
         rate.ended(good=good)
 
 
-def test_the_rate_is_that_of_the_best_two_seconds_with_several_under_way() -> None:
+#: That are under way with others, but end when too few are left to count.
+FEW = 15
+
+
+def test_the_rate_is_that_of_the_best_two_seconds_with_many_under_way() -> None:
     clock = Clock()
     rate = Rate(clock)
     assert rate.best() is None
-    for at_once in (8, 20, 30, 10):  # of the last one that ends only three are still under way
-        work(rate, clock, at_once + 3, 1.0)
+    for at_once in (8, 20, 30, 10, 9):
+        work(rate, clock, at_once + FEW, 1.0)
     assert rate.under_way == 0
     assert rate.best() == pytest.approx((20 + 30) / 2)
 
@@ -42,34 +46,51 @@ def test_a_rate_of_few_who_ask_says_nothing() -> None:
     clock = Clock()
     rate = Rate(clock)
     for _ in range(20):
-        work(rate, clock, 3, 0.5)
+        work(rate, clock, FEW, 0.5)
     assert rate.best() is None
 
 
 def test_a_second_in_which_nothing_moves_does_not_lower_it_and_refusals_do_not_count() -> None:
     clock = Clock()
     rate = Rate(clock)
-    for _ in range(2):
-        work(rate, clock, 40 + 3, 1.0)
-    work(rate, clock, 8, 2.0)
+    for _ in range(4):
+        work(rate, clock, 40 + FEW, 1.0)
+    work(rate, clock, 8 + FEW, 2.0)
     work(rate, clock, 500, 0.5, good=False)
     assert rate.best() == pytest.approx(40.0)
 
 
-def test_what_is_long_ago_is_forgotten() -> None:
+def test_three_seconds_of_waiting_for_the_dead_say_nothing_and_five_of_work_do() -> None:
+    """While they wait, as many end as come: what can be done is not to be seen."""
     clock = Clock()
     rate = Rate(clock)
-    work(rate, clock, 40, 1.0)
-    assert rate.best() is not None
-    clock.now_s += 17.0
+    for _ in range(3):
+        work(rate, clock, 17 + FEW, 1.0)
     assert rate.best() is None
+    for _ in range(2):
+        work(rate, clock, 17 + FEW, 1.0)
+    assert rate.best() == pytest.approx(17.0)
+
+
+def test_what_was_found_holds_until_there_is_enough_to_tell_anew() -> None:
+    clock = Clock()
+    rate = Rate(clock)
+    for _ in range(5):
+        work(rate, clock, 40 + FEW, 1.0)
+    assert rate.best() == pytest.approx(40.0)
+    clock.now_s += 600.0
+    for second in range(5):
+        assert rate.best() == pytest.approx(40.0), second
+        work(rate, clock, 10 + FEW, 1.0)
+    assert rate.best() == pytest.approx(10.0)
 
 
 def known(per_s: int) -> Rate:
-    """So many requests were finished in a second of work; then time stands still."""
+    """So many requests were finished in each second of work; then time stands still."""
     clock = Clock()
     rate = Rate(clock)
-    work(rate, clock, per_s + 3, 1.0)  # three at the end are too few to count
+    for _ in range(5):
+        work(rate, clock, per_s + FEW, 1.0)
     return rate
 
 
