@@ -32,6 +32,7 @@ console: .venv/.ready ## check the console page in headless Chromium (which must
 	$(BIN)/python tests/browser/console_check.py
 
 bench-serve: .venv/.ready ## speed of the endpoint beside its peers (renews docs/serving.md)
+	$(BIN)/pip install --quiet -c constraints.txt litserve
 	$(BIN)/python benchmarks/serve_peers.py --table docs/serving.md
 
 drill-serve: .venv/.ready ## hurt the endpoint of runs/demo and see (renews docs/serving.md)

@@ -65,6 +65,7 @@ def drills(
         ("law 4", lambda: offline_is_online(service, run, 50 if quick else 1000)),
         ("same user", lambda: changes.same_user_at_once(service, bodies[0])),
         ("update", lambda: changes.update(service, other, bad, bodies, rate, long_s)),
+        ("canary", lambda: changes.canary(service, other, bodies, rate)),
         ("straggler", lambda: failures.straggle(service, bodies, rate)),
         ("kill", lambda: failures.kill_member(service, bodies, rate)),
         ("stop", lambda: failures.stop_member(service, bodies, rate)),

@@ -39,6 +39,7 @@ from peers.artefacts import (
     text_ensemble,
 )
 from peers.page import renew, speed_table
+from peers.repeated import repeated_ms
 from peers.servers import HAS_LITSERVE, Server, running
 
 from penchant.platform.errors import PenchantError, RunError
@@ -255,6 +256,8 @@ def run(folder: Path, quick: bool) -> dict[str, Any]:
         found["per_s"][found["layout"]] * flops / (found["sgemm_gflops"] * 1e9), 3
     )
     if not quick:
+        new_ms, again_ms = repeated_ms(directory, bench.fresh()[:20])
+        found["ratio_repeated_members"] = ratio(new_ms, again_ms)
         tiny = small_ensemble(prepared)
         names = (*PEERS, "penchant")
         found["tiny_ms"] = alone(bench, tiny, names, "tiny network, 1 caller")

@@ -51,7 +51,9 @@ def scale(
         "degraded": sum(report.degraded for report in reports),
         "result": f"member replicas {counts[0]} -> {max(counts)} -> {counts[-1]}, "
         f"{len(steps)} steps, {turns} turns",
-        "met": sum(failed(r) for r in reports) == 0 and max(counts) > counts[0] and turns <= 1,
+        "met": sum(failed(r) for r in reports) == 0
+        and max(counts) > counts[0] == counts[-1]
+        and turns <= 1,
     }
 
 
