@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from penchant.platform.auc import auc_interval, auc_shares
 from penchant.platform.binary import binary_per_request
+from penchant.platform.found_yes import yes_metrics
 from penchant.platform.intervals import Interval, Resampler
 from penchant.platform.metrics import per_request
 from penchant.platform.requests import Requests
@@ -76,17 +77,20 @@ class Judge:
         names = list(sheet.values)
         columns = np.stack([sheet.values[name] for name in names], axis=1)
         found = dict(zip(names, self.resampler.means(columns), strict=True))
-        return self._aucs(sheet, None) | found
+        return self._ratios(sheet, None) | found
 
     def differences(self, sheet: Sheet, other: Sheet) -> dict[str, Interval]:
         """Every metric of one sheet minus that of another, paired by request."""
         names = list(sheet.values)
         columns = np.stack([sheet.values[name] - other.values[name] for name in names], axis=1)
         found = dict(zip(names, self.resampler.differences(columns), strict=True))
-        return self._aucs(sheet, other) | found
+        return self._ratios(sheet, other) | found
 
-    def _aucs(self, sheet: Sheet, other: Sheet | None) -> dict[str, Interval]:
-        """AUC over all requests and within items, or their differences; none of a ranking."""
+    def _ratios(self, sheet: Sheet, other: Sheet | None) -> dict[str, Interval]:
+        """What is no mean over requests, or its differences; nothing of a ranking.
+
+        AUC over all requests and within items; precision, recall and F1.
+        """
         asked = self.requests
         if sheet.odds is None or asked.label is None or asked.candidate is None:
             return {}
@@ -96,6 +100,7 @@ class Judge:
             _WITHIN: within_interval(
                 sheet.odds, asked.label, asked.candidate, self.resampler, theirs
             ),
+            **yes_metrics(sheet.odds, asked.label, self.resampler, theirs),
         }
 
     def target(self, sheet: Sheet, chosen: NDArray[np.int64] | None = None) -> Interval:

@@ -53,7 +53,8 @@ def test_binary_scores_are_judged_by_the_metrics_of_binary_tasks(world):
     odds = np.random.default_rng(0).normal(size=(len(requests), 1)).astype(np.float32)
     judge = Judge(requests, None, "auc", 100, seed=0)
     table = judge.table(judge.sheet(odds))
-    assert set(table) == {"auc", "auc_within", "log_loss", "brier", "accuracy"}
+    ratios = {"auc", "auc_within", "precision", "recall", "f1"}
+    assert set(table) == ratios | {"log_loss", "brier", "accuracy"}
     assert table["auc"].mean == pytest.approx(metrics.roc_auc_score(requests.label, odds[:, 0]))
     worse = judge.differences(judge.sheet(-odds), judge.sheet(odds))
     assert worse["auc"].mean == pytest.approx(1 - 2 * table["auc"].mean)
