@@ -90,6 +90,6 @@ def _similarity_weights(recipe: ItemItemRecipe, past: Past) -> NDArray[np.float3
     gram = np.asarray((chosen.T @ chosen).todense(), dtype=np.float64)
     gram[np.diag_indices(num_items)] += recipe.regularization
     inverse = linalg.inv(gram, overwrite_a=True, check_finite=False)
-    weights = (inverse / -np.diag(inverse)).astype(np.float32)
+    weights = np.asarray(inverse / -np.diag(inverse), dtype=np.float32)
     np.fill_diagonal(weights, 0.0)
     return weights
