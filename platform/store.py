@@ -168,10 +168,27 @@ class RunDirectory:
         return np.asarray(lists.flatten().to_numpy()).reshape(len(row), width)
 
     def member_facts(self, member_id: str) -> dict[str, Any]:
-        """What fitting and scoring a member found: times, size, history, cut-off."""
-        facts: dict[str, Any] = json.loads((self.member(member_id) / "metrics.json").read_text())
+        """What fitting and scoring a member found: times, size, history, cut-off.
+
+        Raises:
+            DataError: the file is missing or torn.
+        """
+        path = self.member(member_id) / "metrics.json"
+        try:
+            facts = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise _torn(path, str(error)) from error
+        if not isinstance(facts, dict):
+            raise _torn(path, f"it holds {facts!r}")
         return facts
 
     def has_member(self, member_id: str) -> bool:
         """Whether the member was fitted and its scores on every later block are there."""
         return (self.member(member_id) / "metrics.json").exists()
+
+
+def _torn(path: Path, reason: str) -> DataError:
+    return DataError(
+        f"{path} cannot be read: {reason}. Expected what fitting the member found, as JSON. Remove "
+        f"{path.parent} and run the experiment again: only that member is fitted anew."
+    )

@@ -127,3 +127,13 @@ def test_a_member_counts_as_done_once_its_facts_are_there(run):
     assert not run.has_member("one")
     write_json(run.member("one") / "metrics.json", {})
     assert run.has_member("one")
+
+
+@pytest.mark.parametrize("content", [b'{"train_s": 1', b"", b"\xff\xfe", b"[1]", None])
+def test_facts_that_are_torn_or_missing_are_refused_by_name(run, content):
+    path = run.member("one") / "metrics.json"
+    path.parent.mkdir(parents=True)
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=f"{path} cannot be read: .* Remove {path.parent} and run"):
+        run.member_facts("one")
