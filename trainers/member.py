@@ -17,6 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from penchant.platform import config
@@ -30,6 +31,7 @@ __all__ = [
     "Member",
     "Past",
     "ReadsTexts",
+    "check_tensors",
     "read_card",
     "read_tensors",
     "reads_texts",
@@ -39,6 +41,9 @@ __all__ = [
 #: Version of a member's files; another version is refused.
 MEMBER_VERSION = 1
 MODEL_FILE = "model.safetensors"
+#: Bytes of a safetensors header: some hundred for each tensor. The library takes 100 MB, a million
+#: tensors, and seconds for them.
+_MAX_HEADER = 10_000_000
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -154,6 +159,34 @@ def read_card(directory: Path) -> tuple[Recipe, dict[str, Any]]:
 
 
 def read_tensors(directory: Path, file: str = MODEL_FILE) -> dict[str, NDArray[Any]]:
-    """The learned numbers of a saved member."""
+    """The learned numbers of a saved member.
+
+    Raises:
+        DataError: the file is missing, or it is not whole.
+    """
+    check_tensors(directory / file)
     tensors: dict[str, NDArray[Any]] = load_file(directory / file)
     return tensors
+
+
+def check_tensors(path: Path) -> None:
+    """See that a safetensors file is whole, by its header; no tensor is read.
+
+    Raises:
+        DataError: it is missing, it is not whole, or its header is too large.
+    """
+    try:
+        with path.open("rb") as file:
+            header = int.from_bytes(file.read(8), "little")
+        if header > _MAX_HEADER:
+            raise DataError(
+                f"{path} has a header of {header:,} bytes, expected {_MAX_HEADER:,} at most: it is "
+                "no member's file. Fit the member again."
+            )
+        with safe_open(path, framework="numpy"):
+            pass
+    except (OSError, SafetensorError) as error:
+        raise DataError(
+            f"{path} cannot be read: {error}. Expected a whole safetensors file. Fit the member "
+            "again, or copy it again from where it is whole."
+        ) from error

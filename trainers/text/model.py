@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from penchant.platform.errors import ConfigError
 from penchant.platform.events import EventLog
@@ -31,6 +31,7 @@ from penchant.trainers.text.network import Own, TextNetwork
 from penchant.trainers.text.onnx_engine import onnx_engine
 from penchant.trainers.text.own import own_items
 from penchant.trainers.text.reading import TorchEngine, item_vectors, log_odds, read_texts, unit
+from penchant.trainers.text.saved_base import load_saved_base
 
 __all__ = ["HEAD_FILE", "TextMember", "Tower", "item_tower", "score_text"]
 
@@ -257,8 +258,8 @@ class TextMember:
         recipe, state = read_card(directory)
         if not isinstance(recipe, TextRecipe):
             raise TypeError(f"{directory} holds a {recipe.kind} member, expected text")
+        base = load_saved_base(directory)
         tensors = read_tensors(directory, HEAD_FILE)
-        base = AutoModel.from_pretrained(directory, local_files_only=True, dtype=torch.float32)
         network = TextNetwork(
             base, terms=len(recipe.copy_half_lives_days), binary=state["binary"]
         ).eval()
