@@ -2,7 +2,7 @@
 
 Replicas are processes of their own, so that each counts through Ray, whose agent on every node
 exports the sum of what it hears in Prometheus' format. Labels take few values: versions, members,
-paths and reasons, never anything that a user sent.
+places, paths and reasons, never anything that a user sent.
 """
 
 from __future__ import annotations
@@ -108,6 +108,12 @@ QUEUE = Instrument(
     meaning="Questions that wait in a member's replica.",
     labels=_MEMBER,
 )
+GATHERING = Instrument(
+    name="penchant_gathering_questions",
+    kind="gauge",
+    meaning="Questions that wait in a front for a call to a place, which holds one member or more.",
+    labels=("version", "place"),
+)
 CACHE_HITS = Instrument(
     name="penchant_cache_hits",
     kind="counter",
@@ -134,6 +140,7 @@ INSTRUMENTS = (
     BATCH_COST,
     SCORING_SECONDS,
     QUEUE,
+    GATHERING,
     CACHE_HITS,
     CACHE_MISSES,
 )

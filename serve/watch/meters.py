@@ -1,4 +1,4 @@
-"""Counts answers, latencies, members that are left out, and what member replicas do."""
+"""Counts answers, latencies, members that are left out, what waits, and what members do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from penchant.serve.watch import instruments
 from penchant.serve.watch.agreement import disagreement, is_binary, member_scores
 from penchant.serve.watch.instruments import Record, ray_record
 
-__all__ = ["MemberMeters", "Meters"]
+__all__ = ["MemberMeters", "Meters", "PlaceMeters"]
 
 #: Whatever else is asked for counts as `other`: a scanner must not make a label of every path.
 _PATHS = frozenset(
@@ -68,6 +68,24 @@ class Meters:
     def watcher_failed(self, watcher: str) -> None:
         """Count an error of a watcher, named by its class."""
         self._record(instruments.WATCHER_ERRORS, 1, {"watcher": watcher})
+
+
+class PlaceMeters:
+    """Metrics of a front's way to one place.
+
+    Args:
+        version: of the ensemble.
+        place: name of the deployment.
+        record: where numbers go; by default to Ray.
+    """
+
+    def __init__(self, version: str, place: str, record: Record | None = None) -> None:
+        self._record = record or ray_record()
+        self._labels = {"version": version, "place": place}
+
+    def gathering(self, questions: int) -> None:
+        """So many questions wait in this front for a free call."""
+        self._record(instruments.GATHERING, questions, self._labels)
 
 
 class MemberMeters:

@@ -13,7 +13,7 @@ from penchant.serve.answering.panel import Verdict
 from penchant.serve.routes.observe import Seen
 from penchant.serve.watch.agreement import disagreement, member_scores
 from penchant.serve.watch.instruments import INSTRUMENTS, Instrument, exported, ray_record
-from penchant.serve.watch.meters import MemberMeters, Meters
+from penchant.serve.watch.meters import MemberMeters, Meters, PlaceMeters
 from penchant.serve.wire.schema import Answer, LeftOut, Result
 
 Noted = list[tuple[str, float, dict[str, str]]]
@@ -117,6 +117,15 @@ def test_a_member_counts_its_batches_its_queue_and_its_cache() -> None:
         ("cache_misses", 1),
     }
     assert all(labels == {"version": "v1", "member": "one"} for _, _, labels in noted)
+
+
+def test_a_front_says_how_many_questions_gather_for_a_place() -> None:
+    noted: Noted = []
+    meters = PlaceMeters("v1", "members", noting(noted))
+    meters.gathering(3)
+    meters.gathering(0)
+    labels = {"version": "v1", "place": "members"}
+    assert noted == [("gathering_questions", 3, labels), ("gathering_questions", 0, labels)]
 
 
 def test_without_ray_numbers_go_nowhere_and_nothing_fails() -> None:
