@@ -3,12 +3,17 @@
 endpoint.json      where it listens, and on which Ray
 traffic.json       which versions are live, and what each gets: the front follows this file
 versions.jsonl     every change of that, with its time
+serving.lock       held by the process that serves
+changing.lock      held by the verb that changes what is live
 keys.json  users.sqlite  feedback.sqlite  predictions/
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,7 +29,7 @@ __all__ = ["Endpoint", "Live", "Service", "Traffic"]
 
 
 class Live(BaseModel):
-    """A version whose members run."""
+    """A version whose members run, in a layout: in two, it runs twice."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -36,7 +41,7 @@ class Live(BaseModel):
     @property
     def app(self) -> str:
         """Name of its Serve application."""
-        return f"version-{self.version}"
+        return f"version-{self.version}-{self.layout.placement}-{self.layout.engine}"
 
 
 class Traffic(BaseModel):
@@ -53,7 +58,7 @@ class Traffic(BaseModel):
     def lives(self) -> list[Live]:
         """Every version that must run."""
         every = (self.primary, self.canary, self.shadow, self.previous)
-        return list({live.version: live for live in every if live is not None}.values())
+        return list({live.app: live for live in every if live is not None}.values())
 
 
 class Endpoint(BaseModel):
@@ -105,6 +110,46 @@ class Service:
                 f"{self.traffic_file} is not as Penchant writes it ({error.error_count()} fields): "
                 "remove it and deploy again."
             ) from error
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Serve from this directory, for the length of a `with`; nobody else may meanwhile.
+
+        Raises:
+            ConfigError: another process does.
+        """
+        with self._held(
+            "serving.lock",
+            f"{self.directory} is served by another process: expected a service directory of its "
+            f"own for each service. `penchant serve status --service {self.directory}` says where; "
+            "stop that one, or name another directory with --service.",
+        ):
+            yield
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Change what is live, for the length of a `with`; nobody else may meanwhile.
+
+        Raises:
+            ConfigError: another process does.
+        """
+        with self._held(
+            "changing.lock",
+            f"another `penchant serve deploy` or `rollback` of {self.directory} is under way: "
+            "expected one at a time. Wait until it has ended.",
+        ):
+            yield
+
+    @contextmanager
+    def _held(self, name: str, refusal: str) -> Iterator[None]:
+        """The system lets go of a lock when its process ends, however it ends."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / name).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(refusal) from None
+            yield
 
     def switch(self, traffic: Traffic, action: str) -> None:
         """Let the front follow another split of the traffic, and note it."""

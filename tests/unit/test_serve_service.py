@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,29 @@ def test_a_service_that_does_not_run_is_said_to(tmp_path: Path) -> None:
         service.endpoint()
     assert service.traffic() is None
     assert len(service.history()) == 1
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from penchant.serve.versions.service import Service
+with Service(Path(sys.argv[1])).alone():
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_one_process_serves_a_directory_and_its_crash_lets_go(tmp_path: Path) -> None:
+    service = Service(tmp_path / "new")
+    command = [sys.executable, "-c", HOLD, str(service.directory)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match="is served by another process"), service.alone():
+            pass
+        other.kill()
+        other.wait()
+    with service.alone(), pytest.raises(ConfigError, match="another process"), service.alone():
+        pass
+    with service.alone(), service.changing():
+        pass
