@@ -66,10 +66,19 @@ class Carrier:
         send: puts questions to the place in one call.
         breaker: knows whether the place is worth asking, and is told how each call ended.
         most_calls: so many are under way at most.
+        gather: is told how many questions gather, whenever that has changed.
     """
 
-    def __init__(self, send: Send, breaker: Breaker, most_calls: int) -> None:
+    def __init__(
+        self,
+        send: Send,
+        breaker: Breaker,
+        most_calls: int,
+        gather: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self._send, self._breaker, self._most_calls = send, breaker, most_calls
+        self._gather, self._told = gather, -1
+        breaker.when_down(self._depart)
         self._gathering: dict[int, _Waiting] = {}
         self._under_way: dict[asyncio.Task[None], Sequence[_Waiting]] = {}
         self._pace = Pace()  # of calls, for each of their questions
@@ -114,6 +123,12 @@ class Carrier:
             call = asyncio.create_task(self._carry(load))
             self._under_way[call] = load
             call.add_done_callback(self._returned)
+        self._tell()
+
+    def _tell(self) -> None:
+        if len(self._gathering) != self._told:
+            self._told = len(self._gathering)
+            self._gather(self._told)
 
     def _returned(self, call: asyncio.Task[None]) -> None:
         del self._under_way[call]
@@ -129,6 +144,7 @@ class Carrier:
         left.answer.cancel()
         if gathering:
             del self._gathering[id(left.question)]
+            self._tell()
         for call, load in self._under_way.items():
             if left in load and not any(waiting.askers for waiting in load):
                 call.cancel()
@@ -150,7 +166,7 @@ class Carrier:
                 waiting.answer.cancel()
 
     async def _ask(self, asked: Sequence[Asked]) -> Sequence[Answers]:
-        began = self._breaker.asked()
+        self._breaker.asked()
         try:
             try:
                 answers = await self._send(asked)
@@ -158,16 +174,16 @@ class Carrier:
                 async with asyncio.timeout(_AGAIN_S):
                     answers = await self._send(asked)
         except asyncio.CancelledError:
-            self._breaker.missed(began)
+            self._breaker.unanswered()
             raise
         except BackPressureError:
-            self._breaker.refused(began)
+            self._breaker.unanswered()
             raise OverloadedError from None
         except (RayActorError, DeploymentUnavailableError, TimeoutError):
-            self._breaker.failed(began)
+            self._breaker.failed()
             raise DownError from None
         except Exception:  # it said something, and that is sound
-            self._breaker.answered(began)
+            self._breaker.answered()
             raise
-        self._breaker.answered(began)
+        self._breaker.answered()
         return answers

@@ -78,6 +78,9 @@ class MemberReplica:
         """
         return await asyncio.gather(*(self._batcher.ask(one) for one in asked))
 
+    async def alive(self) -> None:
+        """A sign of life, from the event loop: questions are computed in a thread beside it."""
+
     def _answer(self, asked: Sequence[Asked]) -> Sequence[Answers]:
         """What each question's members say of it; a member reads all that ask it at once."""
         answers: list[dict[str, Scores | None]] = [{} for _ in asked]

@@ -45,11 +45,14 @@ class Place:
         ]
 
 
-def carrier(place: Place, most_calls: int = 2) -> Carrier:
-    async def probe() -> object:
-        raise RuntimeError("it is not back")
+async def nobody() -> object:
+    raise RuntimeError("it does not move")
 
-    return Carrier(place.send, Breaker("a place", probe), most_calls)
+
+def carrier(
+    place: Place, most_calls: int = 2, gather: Callable[[int], None] = lambda _: None
+) -> Carrier:
+    return Carrier(place.send, Breaker("a place", nobody, nobody), most_calls, gather)
 
 
 def question(at: int) -> Question:
@@ -205,6 +208,41 @@ def test_who_has_gathered_need_not_find_out_that_a_place_is_down() -> None:
         found = await one_under_way_and_two_that_gather(place)
         assert [type(one) for one in found] == [DownError] * 3
         assert place.calls == [[0], [0]]  # once more, and that was it
+
+    run(body)
+
+
+def test_who_gathers_for_a_place_that_stands_still_is_let_go_when_that_is_known() -> None:
+    """Not only when the first call's deadline has passed; whoever is under way may be answered."""
+
+    async def body() -> None:
+        place = Place()
+        breaker = Breaker("a place", nobody, nobody)
+        under_way, gathers = await asked(Carrier(place.send, breaker, 1), 0, 1)
+        breaker.asked()
+        breaker.failed()
+        with pytest.raises(DownError):
+            await gathers
+        assert not under_way.done()
+        place.go.set()
+        assert int((await under_way)[0, 0]) == 0  # type: ignore[index]  # it is sound
+
+    run(body)
+
+
+def test_how_many_gather_is_told_when_it_has_changed() -> None:
+    async def body() -> None:
+        place, told = Place(), list[int]()
+        way = carrier(place, 1, told.append)
+        first, second, third, fourth = await asked(way, 0, 1, 2, 3)
+        assert told == [0, 1, 2, 3]
+        third.cancel()
+        await asyncio.sleep(0.002)
+        assert told == [0, 1, 2, 3, 2]
+        place.go.set()
+        await asyncio.gather(first, second, fourth)
+        await asked(way, 4, 5)  # calls are free: nothing gathers, and nothing is told
+        assert told == [0, 1, 2, 3, 2, 0]
 
     run(body)
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -18,9 +18,11 @@ from penchant.platform.config import Requests
 from penchant.platform.events import EventLog
 from penchant.platform.recipes import PersonalRecipe
 from penchant.platform.requests import Requests as Asked
+from penchant.serve.answering import member_deployment
 from penchant.serve.answering.batcher import Batcher
+from penchant.serve.answering.carrier import Asked as Call
 from penchant.serve.answering.history import Question
-from penchant.serve.answering.member_deployment import MAX_BATCH, answer_all
+from penchant.serve.answering.member_deployment import MAX_BATCH, MemberReplica, answer_all
 
 ITEMS = ["a", "b", "poison", "bomb"]
 
@@ -162,6 +164,32 @@ def test_scores_that_are_no_numbers_are_no_answer(bad: float) -> None:
         card={},
     )
     assert answer_all(broken, "broken", [asked_about("a")]) == [None]
+
+
+def test_a_replica_gives_a_sign_of_life_while_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow(Counts):
+        def score(self, log: EventLog, requests: Asked) -> NDArray[np.float32]:
+            begun.set()
+            go.wait(5)
+            return super().score(log, requests)
+
+    served = replace(ENSEMBLE, members={"counts": Slow()})
+    monkeypatch.setattr(member_deployment, "ready_members", lambda *_, **__: served)
+    monkeypatch.setattr(member_deployment, "version_of", lambda _: "v1")
+
+    async def ask() -> None:
+        replica = MemberReplica("somewhere", ["counts"])
+        call = Call(members=["counts"], question=asked_about("a"))
+        answers = asyncio.create_task(replica.score([call]))
+        await asyncio.to_thread(begun.wait, 5)
+        await replica.alive()
+        assert not answers.done()
+        go.set()
+        np.testing.assert_array_equal((await answers)[0]["counts"], [[1, 0, 0, 0]])
+
+    asyncio.run(ask())
 
 
 def test_a_batch_holds_no_more_than_can_be_answered_in_time() -> None:
