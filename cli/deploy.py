@@ -18,6 +18,7 @@ __all__ = [
     "EngineOption",
     "PlacementOption",
     "ServiceDir",
+    "UsersOption",
     "deploy",
     "rollback",
     "service_of",
@@ -38,6 +39,14 @@ PlacementOption = Annotated[
 EngineOption = Annotated[
     Literal["auto", "torch", "onnx", "onnx-int8"],
     typer.Option(help="Runs language models; auto measures. int8 is faster and changes scores."),
+]
+
+UsersOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Keep events of users in a Redis, such as redis://HOST:6379/0 (needs "
+        "penchant[redis]); by default in the service directory."
+    ),
 ]
 
 
@@ -67,7 +76,9 @@ def deploy(
     """Roll a new version into a running service; without a failed request.
 
     It takes traffic when all its replicas have started and passed their self-tests. Deploying a
-    canary again without --canary gives it all the traffic.
+    canary again without --canary gives it all the traffic. The ensemble that is served, with
+    another --placement or --engine, is rolled in like a new one. What nothing needs any more ends
+    some seconds later, when its last requests are answered.
 
     \\b
     Examples:
@@ -138,14 +149,15 @@ def _show(live: Traffic, *, as_json: bool) -> None:
     if live.canary is not None:
         shares["primary"] = "the others"
     table = Table()
-    for column in ("part", "version", "gets", "ensemble", "processes"):
+    for column in ("part", "version", "gets", "ensemble", "engine", "processes"):
         table.add_column(column)
     for role in ("primary", "canary", "shadow", "previous"):
         version = getattr(live, role)
         if version is not None:
             places = ", ".join(f"{place.name} ({len(place.members)})" for place in version.places)
             gets = shares.get(role, "nothing; for a rollback")
-            table.add_row(role, version.version, gets, version.directory, places)
+            engine = version.layout.engine
+            table.add_row(role, version.version, gets, version.directory, engine, places)
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=160)

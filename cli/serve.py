@@ -14,6 +14,7 @@ from penchant.cli.deploy import (
     EngineOption,
     PlacementOption,
     ServiceDir,
+    UsersOption,
     deploy,
     rollback,
     service_of,
@@ -43,6 +44,7 @@ def run(
     service: ServiceDir = None,
     placement: PlacementOption = "auto",
     engine: EngineOption = "auto",
+    users: UsersOption = None,
 ) -> None:
     """Serve the ensemble that a run recommends, until Ctrl-C.
 
@@ -61,9 +63,10 @@ def run(
     typer.echo(f"starting {directory} ...", err=True)
     kept = service_of(place, service)
     if (place / "manifest.json").is_file():
-        keep_examples(kept, place)
+        with kept.alone():  # or they would become those of a service that runs
+            keep_examples(kept, place)
     layout = Layout(placement=placement, engine=engine)
-    with serving(directory, kept, host=host, port=port, layout=layout) as url:
+    with serving(directory, kept, host=host, port=port, layout=layout, users=users) as url:
         _introduce(url, directory)
         wait_for_stop()
         typer.echo("stopping ...", err=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from penchant.cli.deploy import EngineOption, PlacementOption
+from penchant.cli.deploy import EngineOption, PlacementOption, UsersOption
 from penchant.cli.options import RunDir
 from penchant.platform.errors import ConfigError
 
@@ -33,8 +33,12 @@ def build(
     placement: PlacementOption = "auto",
     engine: EngineOption = "auto",
     max_replicas: Annotated[int, typer.Option(min=1, help="Of each deployment.")] = 8,
+    users: UsersOption = None,
 ) -> None:
     """Write the configuration of a service for `serve deploy` or KubeRay.
+
+    Another version on a cluster is another file, with a service directory of its own: `penchant
+    serve deploy` and `rollback` speak to a service of `penchant serve run`.
 
     \\b
     Examples:
@@ -59,6 +63,7 @@ def build(
         port=port,
         layout=Layout(placement=placement, engine=engine),
         max_replicas=max_replicas,
+        users=users,
     )
     if image is not None:
         shared = Path(os.path.commonpath([directory.resolve(), kept.directory]))

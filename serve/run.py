@@ -18,13 +18,12 @@ from penchant.platform.cluster import Cluster, environment, start_ray
 from penchant.platform.errors import ConfigError, RunError, UnreachableError
 from penchant.serve.answering.places import Layout
 from penchant.serve.gate.proxy import SERVE_VARIABLES
+from penchant.serve.users.users import check_url, open_users
 from penchant.serve.versions.deploy import DEFAULT, start_version, why_not
+from penchant.serve.versions.fronts import FRONT
 from penchant.serve.versions.service import Endpoint, Service, Traffic
 
-__all__ = ["FRONT", "find_ensemble", "free_port", "serving", "wait_for_stop"]
-
-#: Name of the Serve application that answers HTTP.
-FRONT = "front"
+__all__ = ["find_ensemble", "free_port", "serving", "wait_for_stop"]
 
 #: Artefact of the best single member, which `report.json` names by the member's own id.
 _SINGLE = "single"
@@ -66,6 +65,7 @@ def serving(
     host: str = "127.0.0.1",
     port: int = 8000,
     layout: Layout = DEFAULT,
+    users: str | None = None,
 ) -> Iterator[str]:
     """Serve an ensemble for the length of a `with`; yields its address.
 
@@ -75,10 +75,12 @@ def serving(
         host: where to listen; others than loopback addresses need API keys.
         port: where to listen.
         layout: how its members run.
+        users: URL of the Redis that keeps events of users; by default the service directory does.
 
     Raises:
-        ConfigError: the host is open to others and there are no keys.
-        UnreachableError: the port is taken.
+        ConfigError: the host is open to others and there are no keys, another process serves
+            from this service directory, or the URL is of no Redis.
+        UnreachableError: the port is taken, or that Redis does not answer.
         DataError: the artefact is not whole.
         RunError: a member does not start.
     """
@@ -87,12 +89,19 @@ def serving(
     guarded = service.has_keys()
     _check_host(host, service, guarded=guarded)
     _check_port(host, port)
+    if users is not None:
+        check_url(users)
+        open_users(users).close()
     members = len(read_ensemble_card(directory)["weights"])
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with environment(SERVE_VARIABLES), start_ray(address="local") as cluster:
+    with (
+        service.alone(),
+        environment(SERVE_VARIABLES),
+        start_ray(address="local") as cluster,
+    ):
         share, replicas = _size(members + 1, cluster)
         try:
-            _start(directory, service, host, port, layout, share, replicas, guarded)
+            _start(directory, service, host, port, layout, share, replicas, guarded, users)
             service.announce(
                 Endpoint(
                     url=url,
@@ -152,6 +161,7 @@ def _start(
     share: float,
     replicas: int,
     guarded: bool,
+    users: str | None,
 ) -> None:
     from ray import serve
     from ray.serve.config import ProxyLocation
@@ -177,6 +187,7 @@ def _start(
         cpus_per_replica=share,
         max_replicas=replicas,
         guarded=guarded,
+        users=users,
     )
     try:
         serve.run(build_front(front), name=FRONT, route_prefix="/")

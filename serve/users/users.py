@@ -19,8 +19,9 @@ from penchant.serve.users.redis_users import RedisUsers
 from penchant.serve.wire.fields import Event
 from penchant.serve.wire.schema import MAX_EVENTS
 
-__all__ = ["SqliteUsers", "UserStore", "open_users"]
+__all__ = ["SqliteUsers", "UserStore", "check_url", "open_users"]
 
+_REDIS = ("redis", "rediss", "unix")
 _BUSY_S = 5.0
 _VERSION = 1
 _SETUP = """
@@ -84,6 +85,21 @@ class UserStore(Protocol):
         ...
 
 
+def check_url(url: str) -> None:
+    """Whether this could be a store that fronts of several machines share; nobody is asked.
+
+    Raises:
+        ConfigError: it is no URL of a Redis.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in _REDIS:
+        got = f"{scheme}://..." if separator else "something that is no URL"  # it may be a password
+        raise ConfigError(
+            f"--users is {got}, expected a Redis, such as redis://localhost:6379/0. Leave it out "
+            "to keep events of users in the service directory."
+        )
+
+
 def open_users(place: str | Path) -> UserStore:
     """The store at a Redis URL (redis://, rediss://, unix://) or in an SQLite file.
 
@@ -95,7 +111,7 @@ def open_users(place: str | Path) -> UserStore:
     scheme, separator, _ = str(place).partition("://")
     if not separator:
         return SqliteUsers(Path(place))
-    if scheme not in ("redis", "rediss", "unix"):
+    if scheme not in _REDIS:
         raise ConfigError(
             f"got a user store at {scheme}://..., expected redis://, rediss://, unix:// or the "
             "path of an SQLite file."

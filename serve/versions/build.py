@@ -3,8 +3,9 @@
     serve deploy service.yaml              # a cluster that runs
     kubectl apply -f rayservice.yaml       # Kubernetes with KubeRay
 
-The front follows `traffic.json` of the service directory there as it does on one machine, so that
-`penchant serve deploy` and `rollback` work on both.
+`penchant serve deploy`, `rollback` and `status` speak to a service of `penchant serve run` alone:
+what runs on a cluster is what its file says, and a version added by a verb would be gone when the
+cluster starts again. Another version there is another file, with a service directory of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 from penchant.platform.errors import ConfigError
 from penchant.serve.answering.places import Layout
 from penchant.serve.gate.proxy import SERVE_VARIABLES
+from penchant.serve.users.users import check_url
 from penchant.serve.versions.app import FrontArgs, VersionArgs, live_of
 from penchant.serve.versions.deploy import DEFAULT
 from penchant.serve.versions.service import Service, Traffic
@@ -33,6 +35,7 @@ def serve_config(
     port: int = 8000,
     layout: Layout = DEFAULT,
     max_replicas: int = _MAX_REPLICAS,
+    users: str | None = None,
 ) -> dict[str, Any]:
     """Ray Serve's configuration of a service; its first `traffic.json` is written too.
 
@@ -43,9 +46,11 @@ def serve_config(
         port: where the proxies listen.
         layout: how its members run.
         max_replicas: of each deployment, under load.
+        users: URL of the Redis that keeps events of users; by default the service directory does.
 
     Raises:
-        ConfigError: there are no API keys.
+        ConfigError: there are no API keys, the URL is of no Redis, or a process serves from this
+            service directory.
         DataError: the artefact is not whole.
     """
     if not service.has_keys():
@@ -53,6 +58,8 @@ def serve_config(
             f"{service.directory} has no keys.json: a cluster's endpoint can be reached by others. "
             f"Make a key with `penchant serve key add NAME --service {service.directory}`."
         )
+    if users is not None:
+        check_url(users)
     version = VersionArgs(
         directory=str(directory.resolve()),
         layout=layout,
@@ -65,8 +72,10 @@ def serve_config(
         cpus_per_replica=_CPUS_PER_REPLICA,
         max_replicas=max_replicas,
         guarded=True,
+        users=users,
     )
-    service.switch(Traffic(primary=live), "build")
+    with service.alone():
+        service.switch(Traffic(primary=live), "build")
     return {
         "proxy_location": "EveryNode",
         "http_options": {"host": host, "port": port},

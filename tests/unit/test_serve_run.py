@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
+from penchant.ensembles.artefacts import artefact
 from penchant.platform.errors import ConfigError, DataError, UnreachableError
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.run import find_ensemble, free_port, serving, wait_for_stop
-from penchant.serve.versions.service import Service
+from penchant.serve.versions.service import Endpoint, Service
 
 
 def make_run(root: Path, recommended: str, *ensembles: str) -> Path:
@@ -71,6 +72,21 @@ def test_hosts_that_are_no_addresses_are_refused(tmp_path: Path, host: str) -> N
         pass
 
 
+@pytest.mark.parametrize("users", ["users.sqlite", "postgres://host/0", "rediss:/host", ""])
+def test_a_store_of_users_by_choice_is_a_redis(tmp_path: Path, users: str) -> None:
+    refused = pytest.raises(ConfigError, match="expected a Redis, such as redis://")
+    with refused, serving(tmp_path, Service(tmp_path), port=free_port(), users=users):
+        pass
+
+
+def test_a_redis_that_does_not_answer_is_told_before_anything_starts(tmp_path: Path) -> None:
+    users = f"redis://:secret@127.0.0.1:{free_port()}/0"
+    refused = pytest.raises(UnreachableError, match="in Redis does not answer")
+    with refused as caught, serving(tmp_path, Service(tmp_path), port=free_port(), users=users):
+        pass
+    assert "secret" not in str(caught.value)
+
+
 def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -85,6 +101,22 @@ def test_a_directory_without_an_artefact_is_refused(tmp_path: Path) -> None:
         serving(tmp_path, Service(tmp_path), port=free_port()),
     ):
         pass
+
+
+def test_a_directory_that_is_served_is_refused_and_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(artefact, "read_ensemble_card", lambda _: {"weights": {"own": 1.0}})
+    service = Service(tmp_path)
+    service.announce(
+        Endpoint(url="http://x", ray_address="x", pid=1, cpus_per_replica=0.1, max_replicas=2)
+    )
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with service.alone():
+        refused = pytest.raises(ConfigError, match="is served by another process")
+        with refused, serving(tmp_path, Service(tmp_path), port=free_port()):
+            pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*before, "serving.lock"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
