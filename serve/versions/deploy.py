@@ -2,7 +2,8 @@
 
 A version is a Serve application of its own. It takes traffic only when all its replicas have
 started and passed their self-tests; the version before it stays up, so that a rollback is a change
-of one file.
+of one file. A version that nothing needs any more ends when no front sends to it, and what it was
+asked is answered.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import httpx
-
 from penchant.platform.cluster import environment, start_ray
-from penchant.platform.errors import ConfigError, RunError, UnreachableError
+from penchant.platform.errors import ConfigError, DataError, RunError, UnreachableError
 from penchant.serve.answering.places import Layout
+from penchant.serve.versions.fronts import await_fronts
 from penchant.serve.versions.service import Endpoint, Live, Service, Traffic
 
 if TYPE_CHECKING:
@@ -31,7 +31,11 @@ __all__ = ["DEFAULT", "deploy", "rollback", "start_version", "why_not"]
 
 Part = Literal["primary", "canary", "shadow"]
 
-_SWITCH_S = 30.0
+#: Fronts have this long to follow: one that stands still is replaced within.
+_SWITCH_S = 60.0
+
+#: After that, the last requests by the traffic before may still ask: the longest deadline, and 1 s.
+_LAST_ANSWER_S = 11.0
 DEFAULT = Layout()
 
 
@@ -53,19 +57,18 @@ def deploy(
         layout: how its members run.
 
     Raises:
-        ConfigError: no service runs there.
-        RunError: the version does not start or fails its self-test; the old one serves on.
+        ConfigError: no service runs there, or another verb is changing it.
+        RunError: the version does not start, fails its self-test, or a front cannot open it; the
+            old one serves on.
     """
     endpoint = service.endpoint()
-    with _attached(endpoint):
+    with service.changing(), _attached(endpoint):
         before = service.traffic()
         if before is None:
             raise ConfigError(f"{service.directory} has no live version: start it again.")
         live = start_version(_args(endpoint, directory, layout))
         after = _with(before, live, part, share)
-        service.switch(after, f"deploy {part}")
-        _wait_until(endpoint, after.primary.version)
-        _drop(before, after)
+        _go_over(service, before, after, live, f"deploy {part}")
     return after
 
 
@@ -73,26 +76,96 @@ def rollback(service: Service) -> Traffic:
     """Go back: end a canary or shadow, or else return to the version before.
 
     Raises:
-        ConfigError: no service runs there, or it has nothing to go back to.
+        ConfigError: no service runs there, another verb is changing it, or it has nothing to go
+            back to.
+        DataError: the version before cannot be opened any more.
+        RunError: it does not run any more, or a front cannot open it; nothing changes.
     """
     endpoint = service.endpoint()
-    before = service.traffic()
-    if before is None:
-        raise ConfigError(f"{service.directory} has no live version: nothing can be rolled back.")
-    with _attached(endpoint):
-        if before.canary is not None or before.shadow is not None:
-            after = Traffic(primary=before.primary, previous=before.previous)
-        elif before.previous is not None:
-            after = Traffic(primary=before.previous, previous=before.primary)
-        else:
+    with service.changing(), _attached(endpoint):
+        before = service.traffic()
+        if before is None:
             raise ConfigError(
-                f"{service.directory} serves {before.primary.version}, its first version: there "
-                "is nothing to go back to."
+                f"{service.directory} has no live version: nothing can be rolled back."
             )
-        service.switch(after, "rollback")
-        _wait_until(endpoint, after.primary.version)
-        _drop(before, after)
+        after = _back(service, before)
+        _go_over(service, before, after, after.primary, "rollback")
     return after
+
+
+def _back(service: Service, before: Traffic) -> Traffic:
+    if before.canary is not None or before.shadow is not None:
+        return Traffic(primary=before.primary, previous=before.previous)
+    if before.previous is None:
+        raise ConfigError(
+            f"{service.directory} serves {before.primary.version}, its first version: there is "
+            "nothing to go back to."
+        )
+    _check_ready(before.previous)
+    return Traffic(primary=before.previous, previous=before.primary)
+
+
+def _check_ready(live: Live) -> None:
+    """Fronts that have it open still could go back, and one that starts tomorrow could not.
+
+    Raises:
+        DataError: the artefact is gone, or another one.
+        RunError: its members do not run.
+    """
+    from ray import serve
+
+    from penchant.serve.versions.opening import artefact_of
+
+    try:
+        artefact_of(live)
+    except DataError as error:
+        raise DataError(
+            f"version {live.version} cannot be returned to, and nothing changes: {error}"
+        ) from error
+    app = serve.status().applications.get(live.app)
+    if app is None or app.status != "RUNNING":
+        raise RunError(
+            f"version {live.version} cannot be returned to, and nothing changes: its members are "
+            f"{'gone' if app is None else app.status}, expected RUNNING. Deploy {live.directory} "
+            "again."
+        )
+
+
+def _go_over(service: Service, before: Traffic, after: Traffic, live: Live, action: str) -> None:
+    """Let the fronts follow, and end what nothing needs any more; or change nothing.
+
+    Raises:
+        RunError: a front does not send requests by this traffic, or has not opened this version.
+    """
+    service.switch(after, action)
+    why = await_fronts(after, live, within_s=_SWITCH_S)
+    if why is None:
+        _end(before, after)
+        return
+    service.switch(before, f"{action}, taken back")
+    if await_fronts(before, before.primary, within_s=_SWITCH_S) is None:
+        _end(after, before)
+    raise RunError(
+        f"version {live.version} is not taken over by all fronts within {_SWITCH_S:.0f} s ({why}): "
+        f"what was live before is live again. Look at the log of the fronts, and whether they can "
+        f"read {live.directory}."
+    )
+
+
+def _end(before: Traffic, after: Traffic) -> None:
+    """Delete what no front sends new requests to, when those under way have been answered.
+
+    A request is given to a version once, and asks its members then: within its deadline, after the
+    front that it came to may long follow another traffic.
+    """
+    from ray import serve
+
+    kept = {live.app for live in after.lives()}
+    gone = [live.app for live in before.lives() if live.app not in kept]
+    if gone:
+        time.sleep(_LAST_ANSWER_S)
+    for app in gone:
+        serve.delete(app)
 
 
 def start_version(args: VersionArgs) -> Live:
@@ -132,18 +205,8 @@ def _with(before: Traffic, live: Live, part: Part, share: float) -> Traffic:
         return before.model_copy(update={"canary": live, "canary_share": share})
     if part == "shadow":
         return before.model_copy(update={"shadow": live})
-    previous = before.previous if live.version == before.primary.version else before.primary
+    previous = before.previous if live.app == before.primary.app else before.primary
     return Traffic(primary=live, previous=previous)
-
-
-def _drop(before: Traffic, after: Traffic) -> None:
-    """Delete versions that nothing needs any more; what they answer is finished first."""
-    from ray import serve
-
-    kept = {live.version for live in after.lives()}
-    for live in before.lives():
-        if live.version not in kept:
-            serve.delete(live.app)
 
 
 def _args(endpoint: Endpoint, directory: Path, layout: Layout) -> VersionArgs:
@@ -154,23 +217,6 @@ def _args(endpoint: Endpoint, directory: Path, layout: Layout) -> VersionArgs:
         layout=layout,
         cpus_per_replica=endpoint.cpus_per_replica,
         max_replicas=endpoint.max_replicas,
-    )
-
-
-def _wait_until(endpoint: Endpoint, version: str) -> None:
-    """Return when the front sends requests to this version."""
-    until = time.monotonic() + _SWITCH_S
-    while time.monotonic() < until:
-        try:
-            answer = httpx.get(f"{endpoint.url}/readyz", timeout=5)
-            if answer.status_code == 200 and answer.json()["version"] == version:
-                return
-        except httpx.HTTPError:
-            pass
-        time.sleep(0.1)
-    raise RunError(
-        f"the front at {endpoint.url} has not taken over version {version} within {_SWITCH_S:.0f} "
-        "s: look at its log, and at traffic.json of the service directory."
     )
 
 

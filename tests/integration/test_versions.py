@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +48,12 @@ def penchant(*words: str) -> subprocess.CompletedProcess[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Shop:
-    """A service with a key, and two artefacts that it may serve."""
+    """A service with a key, and three artefacts that it may serve."""
 
     service: Service
     old: Path
     new: Path
+    other: Path
     process: subprocess.Popen[str]
     client: httpx.Client
 
@@ -83,7 +85,7 @@ def shop(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
         save_ensemble(
             run, name, Linear(normalization="zscore", weights={"own": w, "items": 1 - w}), spec, {}
         )
-        for name, w in (("old", 0.5), ("new", 0.75))
+        for name, w in (("old", 0.5), ("new", 0.75), ("other", 0.25))
     ]
     service = Service(run.root / "service")
     place = ["--service", str(service.directory)]
@@ -100,7 +102,8 @@ def shop(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     headers = {"authorization": f"Bearer {key}"}
     url = f"http://127.0.0.1:{port}"
     with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
-        yield Shop(service=service, old=made[0], new=made[1], process=process, client=client)
+        old, new, other = made
+        yield Shop(service=service, old=old, new=new, other=other, process=process, client=client)
     process.stdout.close()
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
@@ -184,30 +187,64 @@ def test_a_bad_version_never_takes_traffic(shop: Shop, tmp_path: Path) -> None:
     assert set(counts) == {version_of(shop.old), "degraded"}
 
 
-def test_a_canary_has_its_users_and_a_rollback_ends_it(shop: Shop) -> None:
-    assert shop.deploy(shop.new, "--canary", "0.5").returncode == 0
-    traffic = shop.service.traffic()
-    assert traffic is not None
-    assert traffic.canary is not None
-    seen: Counter[str] = Counter()
-    until = time.monotonic() + 10
-    while len(seen) < 2 and time.monotonic() < until:  # request ids are random, so are versions
-        seen[shop.version()] += 1
-    assert set(seen) == {version_of(shop.old), version_of(shop.new)}
-    assert shop.rollback().returncode == 0
-    time.sleep(1)
-    assert {shop.version() for _ in range(20)} == {version_of(shop.old)}
+def processes(shop: Shop, title: str) -> list[psutil.Process]:
+    """Replicas whose Ray title holds a text."""
+    children = psutil.Process(shop.process.pid).children(recursive=True)
+    return [child for child in children if title in " ".join(child.cmdline())]
+
+
+def test_canaries_are_replaced_and_go_without_a_failed_request(shop: Shop) -> None:
+    front, _ = processes(shop, "ServeReplica:front:front")
+    with asking(shop) as counts, ThreadPoolExecutor(1) as aside:
+        assert shop.deploy(shop.new, "--canary", "0.5").returncode == 0
+        replaced = aside.submit(shop.deploy, shop.other, "--canary", "0.5")
+        while version_of(shop.other) not in shop.service.traffic_file.read_text():
+            assert not replaced.done(), replaced.result().stderr
+            time.sleep(0.01)
+        front.suspend()  # it has not looked yet, and will send to the first canary when it goes on
+        try:
+            time.sleep(4)
+            assert not replaced.done()
+        finally:
+            front.resume()
+        assert replaced.result().returncode == 0, replaced.result().stderr
+        back = shop.rollback()
+        assert back.returncode == 0, back.stderr
+        assert {shop.version() for _ in range(20)} == {version_of(shop.old)}
+    versions = {version_of(directory) for directory in (shop.old, shop.new, shop.other)}
+    assert set(counts) == versions | {"degraded"}
+    assert counts["degraded"] == 0
+
+
+def test_another_layout_is_rolled_in_and_users_are_forgotten_there(shop: Shop) -> None:
+    with asking(shop) as counts:
+        deployed = shop.deploy(shop.old, "--placement", "together")
+        assert deployed.returncode == 0, deployed.stderr
+        traffic = shop.service.traffic()
+        assert traffic is not None
+        assert [len(traffic.primary.places), len(traffic.lives())] == [1, 2]
+        assert shop.client.delete("/v1/users/somebody").status_code == 200
+        back = shop.rollback()  # the next test wants each member in a process of its own
+        assert back.returncode == 0, back.stderr
+    assert set(counts) == {version_of(shop.old), "degraded"}
+    assert counts["degraded"] == 0
+
+
+def test_a_directory_is_served_once(shop: Shop) -> None:
+    place = ["--service", str(shop.service.directory), "--port", str(free_port())]
+    second = penchant("serve", "run", str(shop.new), *place)
+    assert (second.returncode, "is served by another process" in second.stderr) == (2, True)
+    assert shop.version() == version_of(shop.old)
+    assert shop.service.endpoint().url == str(shop.client.base_url)
 
 
 def test_a_member_that_is_killed_costs_quality_and_no_answer(shop: Shop) -> None:
-    children = psutil.Process(shop.process.pid).children(recursive=True)
-    titles = {child.pid: " ".join(child.cmdline()) for child in children}
     # All of them: under load there may be two, and then a death is not even noticed.
-    victims = [pid for pid, title in titles.items() if ":member-1-items" in title]
+    victims = processes(shop, ":member-1-items")
     # Who waits longer than a replica takes to start gets a whole answer.
     with asking(shop, deadline_ms=2500) as counts:
         for victim in victims:
-            psutil.Process(victim).kill()
+            victim.kill()
         until = time.monotonic() + 60
         while not counts["degraded"] and time.monotonic() < until:
             time.sleep(0.05)
