@@ -17,6 +17,7 @@ from penchant.serve.answering.card import version_of
 from penchant.serve.answering.member_deployment import MAX_BATCH, MemberReplica
 from penchant.serve.answering.places import Layout, Place, measured_ms, place_members
 from penchant.serve.front import Front
+from penchant.serve.versions.fronts import FRONT
 from penchant.serve.versions.service import Live
 
 __all__ = ["FrontArgs", "VersionArgs", "build_front", "build_version", "live_of"]
@@ -41,7 +42,11 @@ class VersionArgs(BaseModel):
     cpus_per_replica: float = Field(
         default=0.1, gt=0, description="CPUs that Ray sets aside for each replica."
     )
-    threads: int = Field(default=1, ge=1, description="CPUs that a replica computes on.")
+    threads: int | None = Field(
+        default=None,
+        ge=1,
+        description="CPUs that a replica computes on; by default those set aside, one at least.",
+    )
     max_replicas: int = Field(default=2, ge=1, description="Of each deployment, under load.")
 
 
@@ -106,14 +111,15 @@ def _bound(place: Place, args: VersionArgs, beside: list[Application]) -> Applic
         replicas=(place.replicas, max(place.max_replicas, place.replicas)),
         target=_CALLS,
     )
-    return made.bind(args.directory, place.members, args.threads, args.layout.engine, beside)
+    threads = args.threads or max(1, int(args.cpus_per_replica))
+    return made.bind(args.directory, place.members, threads, args.layout.engine, beside)
 
 
 def build_front(args: FrontArgs) -> Application:
     """What answers HTTP, whichever versions are live."""
     made = _deployment(
         serve.ingress()(Front),
-        "front",
+        FRONT,
         cpus=args.cpus_per_replica,
         replicas=(args.min_replicas, max(args.min_replicas, args.max_replicas)),
         target=2 * MAX_BATCH,

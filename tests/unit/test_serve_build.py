@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 from ray.serve.schema import ServeDeploySchema
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from penchant.cli.serve import app
 from penchant.ensembles.artefacts.artefact import save_ensemble
 from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.errors import ConfigError
 from penchant.serve.answering.places import Layout
 from penchant.serve.gate.keys import KeyRing
+from penchant.serve.run import free_port
 from penchant.serve.versions.app import FrontArgs, VersionArgs, build_front, build_version
 from penchant.serve.versions.build import ray_service, serve_config
 from penchant.serve.versions.service import Service
@@ -38,6 +41,14 @@ def test_without_keys_nothing_is_built(artefact: Path, tmp_path: Path) -> None:
         serve_config(artefact, Service(tmp_path))
 
 
+def test_for_a_directory_that_is_served_nothing_is_built(artefact: Path, tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    KeyRing(service.directory).add("shop")
+    with service.alone(), pytest.raises(ConfigError, match="is served by another process"):
+        serve_config(artefact, service)
+    assert service.traffic() is None
+
+
 def test_serve_takes_the_configuration_and_the_builders_its_arguments(
     artefact: Path, tmp_path: Path
 ) -> None:
@@ -55,6 +66,58 @@ def test_serve_takes_the_configuration_and_the_builders_its_arguments(
     assert len(names) == 2
     assert FrontArgs.model_validate(front.args).guarded
     assert build_front(FrontArgs.model_validate(front.args))._bound_deployment.name == "front"
+
+
+@pytest.mark.parametrize(
+    ("args", "threads"),
+    [
+        ({}, 1),
+        ({"cpus_per_replica": 1.0}, 1),
+        ({"cpus_per_replica": 4}, 4),
+        ({"cpus_per_replica": 2.5}, 2),
+        ({"cpus_per_replica": 4, "threads": 1}, 1),
+        ({"threads": 3}, 3),
+    ],
+)
+def test_replicas_compute_on_the_cpus_that_are_set_aside_for_them(
+    artefact: Path, args: dict[str, float], threads: int
+) -> None:
+    asked = {"directory": str(artefact), "layout": {"placement": "apart"}, **args}
+    made = build_version(VersionArgs.model_validate(asked))
+    (beside,) = made._bound_deployment.init_args[-1]
+    bound = [made._bound_deployment, beside._bound_deployment]
+    assert [one.init_args[2] for one in bound] == [threads, threads]
+
+
+def test_fronts_on_several_machines_share_the_redis_that_was_chosen(
+    artefact: Path, tmp_path: Path
+) -> None:
+    """It need not run where the file is written."""
+    service = Service(tmp_path / "service")
+    KeyRing(service.directory).add("shop")
+    url = "redis://shop-redis:6379/0"
+    for users in (url, None):
+        config = serve_config(artefact, service, users=users)
+        front = ServeDeploySchema.model_validate(config).applications[1]
+        assert FrontArgs.model_validate(front.args).users == users
+        built = build_front(FrontArgs.model_validate(front.args))
+        assert built._bound_deployment.init_args[-1] == users
+    with pytest.raises(ConfigError, match="expected a Redis"):
+        serve_config(artefact, service, users="users.sqlite")
+
+
+def test_the_verbs_take_the_redis(artefact: Path, tmp_path: Path) -> None:
+    service = Service(tmp_path / "service")
+    KeyRing(service.directory).add("shop")
+    where = [str(artefact), "--service", str(service.directory), "--users"]
+    out, runner = tmp_path / "service.yaml", CliRunner()
+    built = runner.invoke(app, ["build", *where, "redis://shop:6379", "--out", str(out)])
+    assert built.exit_code == 0, built.output
+    front = YAML(typ="safe").load(out)["applications"][1]
+    assert front["args"]["users"] == "redis://shop:6379"
+    given = runner.invoke(app, ["run", *where, "redis//shop", "--port", str(free_port())])
+    assert isinstance(given.exception, ConfigError)
+    assert "expected a Redis" in str(given.exception)
 
 
 def test_a_ray_service_holds_the_same_configuration(artefact: Path, tmp_path: Path) -> None:
