@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,9 +31,6 @@ __all__ = ["Answered", "Asked", "Desk", "Errand"]
 _Body = TypeVar("_Body", bound=Ask)
 
 _RETRY_AFTER_S = 1
-#: Kept of each deadline, or a tenth of it: an answer is written, and travels on a busy machine.
-_TRAVEL_S = 0.03
-
 #: Members that are not up by then are greeted by the first requests.
 _GREET_S = 20.0
 
@@ -43,7 +40,7 @@ class Errand:
     """What goes with a question."""
 
     request_id: str
-    until: float  # the deadline, on the clock of `time.monotonic`
+    until: float  # when its answer has to be there, on the clock of `time.monotonic`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,12 +141,17 @@ class Desk:
             raise RefusedError(
                 "body.exclude_seen", "this ensemble was made never to ask for seen items"
             )
+        index = self.reader.catalog.item_index
+        only = None if body.only is None else _known(body.only, index)
         question, ignored = self.reader.question(body, self.now_ms())
         verdict = await self.judge(question, errand)
         scores = _scores(verdict)[0].copy()
+        if only is not None:
+            others = np.ones(len(scores), dtype=np.bool_)
+            others[only] = False
+            scores[others] = -np.inf
         if body.exclude_seen:
             scores[question.item] = -np.inf
-        index = self.reader.catalog.item_index
         scores[[index[item] for item in body.exclude if item in index]] = -np.inf
         best = np.argsort(-scores, kind="stable")[: body.k]
         chosen = best[np.isfinite(scores[best])].astype(np.int32)
@@ -163,8 +165,7 @@ class Desk:
         Raises:
             HTTPException: 503 where no member answered.
         """
-        left_s = errand.until - time.monotonic()
-        verdict = await self.panel.judge(question, left_s - min(_TRAVEL_S, 0.1 * left_s))
+        verdict = await self.panel.judge(question, errand.until - time.monotonic())
         if verdict.scores is None:
             raise _nobody()
         return verdict
@@ -215,6 +216,14 @@ class Desk:
             results=results,
         )
         return Answered(answer=answer, verdict=verdict, columns=asked.columns)
+
+
+def _known(only: Sequence[str], index: Mapping[str, int]) -> list[int]:
+    """The codes of items to choose from."""
+    for at, item in enumerate(only):
+        if item not in index:
+            raise RefusedError(f"body.only.{at}", "no item of the catalogue has this id")
+    return [index[item] for item in only]
 
 
 def _nobody() -> HTTPException:

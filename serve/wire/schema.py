@@ -116,6 +116,11 @@ class RecommendBody(Ask):
     exclude: Annotated[list[ItemId], Bounded(MAX_CANDIDATES)] = Field(
         default=[], description="Further items to leave out; unknown ones are ignored."
     )
+    only: Annotated[list[ItemId], Bounded(MAX_CANDIDATES, least=1)] | None = Field(
+        default=None,
+        description="The items to choose from, each of them known; by default the whole catalogue. "
+        "What is left out otherwise stays left out.",
+    )
 
 
 class Result(BaseModel):

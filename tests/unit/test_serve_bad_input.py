@@ -270,6 +270,9 @@ def test_what_is_no_json_is_refused(service: Service, content: bytes) -> None:
         ({"k": 101}, "body.k"),
         ({"exclude": [SECRET] * (MAX_CANDIDATES + 1)}, "body.exclude"),
         ({"exclude": [[SECRET]]}, "body.exclude.0"),
+        ({"only": ["a"] * (MAX_CANDIDATES + 1)}, "body.only"),
+        ({"only": ["a", SECRET]}, "body.only.1"),
+        ({"only": []}, "body.only"),
         ({"__class__": SECRET}, "body.__class__"),
         ({"\u202e" + SECRET: 1}, "body.(unknown field)"),
         ({"candidates": ["a"]}, "body.candidates"),
@@ -279,6 +282,26 @@ def test_a_field_out_of_bounds_is_named(
     service: Service, change: dict[str, Any], place: str
 ) -> None:
     refused(service.send({"history": []} | change), 422, place)
+    assert service.asked == 0
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1E+99999"])
+@pytest.mark.parametrize(
+    ("content", "place"),
+    [
+        ('{"history": [{"item": "a", "time": 1, "value": NUMBER}]}', "body.history.0.value"),
+        ('{"history": [{"item": "a", "time": NUMBER}]}', "body.history.0.time"),
+        ('{"history": [], "time": NUMBER}', "body.time"),
+        ('{"history": [], "k": NUMBER}', "body.k"),
+        ('{"history": [], "exclude": [NUMBER]}', "body.exclude.0"),
+        ('{"history": [{"item": "\\u0061", "time": 1, "value": NUMBER}]}', "body.history.0.value"),
+    ],
+)
+def test_a_number_beyond_all_floats_is_refused(
+    service: Service, content: str, place: str, number: str
+) -> None:
+    """To JSON it is a number, and to Python infinity; with an escape another parser reads it."""
+    refused(service.send(content.replace("NUMBER", number)), 422, place)
     assert service.asked == 0
 
 

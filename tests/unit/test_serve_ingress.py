@@ -129,6 +129,17 @@ def test_the_best_items_come_first_and_may_be_left_out() -> None:
     assert list(results(send("/v1/recommend", without))) == ["b", "d"]
 
 
+def test_the_best_items_are_chosen_from_those_that_are_given_alone() -> None:
+    asked = {"history": history("a"), "k": 3}
+    of_all = results(send("/v1/recommend", asked | {"k": 4}))
+    some = results(send("/v1/recommend", asked | {"only": ["d", "a", "c", "d"]}))
+    assert list(some.items()) == [(item, of_all[item]) for item in ("a", "c", "d")]
+    but = {"only": ["d", "a", "c"], "exclude": ["c", "b"], "exclude_seen": True}
+    assert list(results(send("/v1/recommend", asked | but))) == ["d"]
+    assert results(send("/v1/recommend", asked | {"only": ["c"], "exclude": ["c"]})) == {}
+    assert results(send("/v1/recommend", asked | {"only": None})).keys() == {"a", "b", "c"}
+
+
 def test_an_empty_history_is_a_cold_start_with_an_answer() -> None:
     response = send("/v1/recommend", {"history": [], "k": 1})
     assert results(response) == {"a": 4.0}
@@ -212,6 +223,9 @@ def test_without_any_member_there_is_503_and_a_time_to_come_back() -> None:
         ("/v1/score", {"candidates": [{"id": SECRET, "text": SECRET}]}, "body.candidates.0"),
         ("/v1/score", {"candidates": ["a", {"id": "b"}]}, "body.candidates.1"),
         ("/v1/recommend", {"k": SECRET}, "body.k"),
+        ("/v1/recommend", {"history": [], "only": ["a", SECRET]}, "body.only.1"),
+        ("/v1/recommend", {"history": [], "only": []}, "body.only"),
+        ("/v1/recommend", {"history": [], "only": [{"id": SECRET}]}, "body.only.0"),
         ("/v1/recommend", {"k": True}, "body.k"),
         ("/v1/recommend", {"members": 1}, "body.members"),
     ],
