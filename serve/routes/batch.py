@@ -40,6 +40,8 @@ MAX_REQUESTS = 64
 MAX_BATCH_EVENTS = 100_000
 #: Questions that are put to the members at a time: as many as they answer together.
 _AT_ONCE = 16
+#: Users who are looked up at a time: so many histories may come beyond the bound of events.
+_RECALLED_AT_ONCE = 8
 
 _T = TypeVar("_T")
 
@@ -104,7 +106,7 @@ class BatchAnswer(BaseModel):
 async def answer_batch(
     body: BatchBody, request_id: str, recall: Recall, ask: AskOne
 ) -> BatchAnswer:
-    """Answer all questions, some at a time, under the one deadline that `ask` keeps.
+    """Answer all questions, some at a time, under the one deadline that `recall` and `ask` keep.
 
     Args:
         body: the questions.
@@ -115,12 +117,7 @@ async def answer_batch(
     Raises:
         RefusedError: there are too many events.
     """
-    given = _bounded(sum(len(request.body.history or ()) for request in body.requests))
-    recalled: list[list[Event] | None | BatchEntry] = []
-    for at, request in enumerate(body.requests):
-        found = await _settled(recall(request.body), _Place(at, request.name, request_id))
-        given = _bounded(given + (len(found) if isinstance(found, list) else 0))
-        recalled.append(found)
+    recalled = await _recall_all(body, request_id, recall)
     room = asyncio.Semaphore(_AT_ONCE)
 
     async def one(at: int, request: BatchRequest) -> BatchEntry:
@@ -138,10 +135,29 @@ async def answer_batch(
     return BatchAnswer(request_id=request_id, results=entries)
 
 
-def _bounded(events: int) -> int:
+async def _recall_all(
+    body: BatchBody, request_id: str, recall: Recall
+) -> list[list[Event] | None | BatchEntry]:
+    """What `recall` gives for each question; no further user is looked up beyond the bound."""
+    events = sum(len(request.body.history or ()) for request in body.requests)
+    room = asyncio.Semaphore(_RECALLED_AT_ONCE)
+
+    async def one(at: int, request: BatchRequest) -> list[Event] | None | BatchEntry:
+        nonlocal events
+        async with room:
+            _check(events)
+            found = await _settled(recall(request.body), _Place(at, request.name, request_id))
+        events += len(found) if isinstance(found, list) else 0
+        return found
+
+    recalled = await asyncio.gather(*(one(at, r) for at, r in enumerate(body.requests)))
+    _check(events)
+    return recalled
+
+
+def _check(events: int) -> None:
     if events > MAX_BATCH_EVENTS:
         raise RefusedError("body.requests", f"expected at most {MAX_BATCH_EVENTS} events in all")
-    return events
 
 
 class _Place(NamedTuple):

@@ -104,7 +104,7 @@ async def explain(desk: Desk, body: ExplainBody, errand: Errand) -> Answered:
         return scores[:, 0] if asked.columns is None else scores[0, asked.columns]
 
     async def ask(question: Question) -> Verdict | None:
-        left_s = errand.until - time.monotonic()
+        left_s = errand.until - time.monotonic()  # as for the whole question: the rest is travel
         return await desk.panel.judge(question, left_s) if left_s > 0 else None
 
     moved = await influence(asked.question, scored.verdict, picked, ask)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, TypeVar
 
@@ -9,13 +10,14 @@ from fastapi import APIRouter, FastAPI, Header, HTTPException, Request, Response
 
 from penchant.serve.answering.desk import Answered, Desk, Errand
 from penchant.serve.gate.admission import Admission
-from penchant.serve.gate.gate import REQUEST_ID, Gate, Guard
+from penchant.serve.gate.gate import ARRIVED, REQUEST_ID, Gate, Guard
 from penchant.serve.gate.refusals import TROUBLES, TROUBLES_WITHOUT_BODY, handle_refusals
 from penchant.serve.routes.batch import BatchAnswer, BatchBody, Question, answer_batch
-from penchant.serve.routes.door import Act, Door
+from penchant.serve.routes.door import Act, Door, due
 from penchant.serve.routes.explain import ExplainBody, Explanation, explain
 from penchant.serve.routes.observe import Desks, Observer
 from penchant.serve.routes.user_routes import recall, user_router
+from penchant.serve.users.asked_users import AskedUsers
 from penchant.serve.users.users import UserStore
 from penchant.serve.wire.fields import Event
 from penchant.serve.wire.schema import (
@@ -77,9 +79,9 @@ def make_app(
     refused = None if observer is None else observer.refused
     app.add_middleware(Gate, max_body_bytes=max_body_bytes, guard=guard, refused=refused)
     app.add_middleware(Admission, refused=refused)  # the one that is added last comes first
-    door = Door(desks, observer)
-    app.include_router(_questions(door, users))
-    app.include_router(user_router(door, users, forget))
+    door, asked_users = Door(desks, observer), None if users is None else AskedUsers(users)
+    app.include_router(_questions(door, asked_users))
+    app.include_router(user_router(door, asked_users, forget))
 
     @app.get("/v1/ensemble", responses=TROUBLES_WITHOUT_BODY)
     async def ensemble() -> EnsembleCard:
@@ -105,7 +107,7 @@ def make_app(
     return app
 
 
-def _questions(door: Door, users: UserStore | None) -> APIRouter:
+def _questions(door: Door, users: AskedUsers | None) -> APIRouter:
     """The routes that ask the members."""
     router = APIRouter(route_class=StrictRoute)
 
@@ -117,7 +119,7 @@ def _questions(door: Door, users: UserStore | None) -> APIRouter:
         *,
         copied: bool = True,
     ) -> Response:
-        stored = await recall(users, body)
+        stored = await recall(users, body, due(request.scope["state"][ARRIVED], deadline_ms))
         put = _acting(body, stored, act)
         answered = await door.answered(put, request, deadline_ms, body.user, copied=copied)
         return answered.response()
@@ -153,8 +155,13 @@ def _questions(door: Door, users: UserStore | None) -> APIRouter:
             )
             return await door.answered(put, request, deadline_ms, asked.user, part=part)
 
-        request_id = request.scope["state"][REQUEST_ID]
-        found = await answer_batch(body, request_id, lambda asked: recall(users, asked), one)
+        state = request.scope["state"]
+        now_s = time.monotonic()
+        # Those that bring their histories wait for the others' too: half of the time is theirs.
+        until = (now_s + due(state[ARRIVED], deadline_ms)) / 2
+        found = await answer_batch(
+            body, state[REQUEST_ID], lambda asked: recall(users, asked, until), one
+        )
         return Response(found.model_dump_json(exclude_unset=True), media_type="application/json")
 
     return router

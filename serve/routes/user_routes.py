@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Annotated, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path
 from pydantic import BaseModel, Field
@@ -12,7 +13,7 @@ from pydantic import BaseModel, Field
 from penchant.platform.errors import UnreachableError
 from penchant.serve.gate.refusals import TROUBLES, TROUBLES_WITHOUT_BODY
 from penchant.serve.routes.door import Door
-from penchant.serve.users.users import UserStore
+from penchant.serve.users.asked_users import AskedUsers
 from penchant.serve.wire.fields import STRICT, Bounded, Event, UserId
 from penchant.serve.wire.schema import MAX_EVENTS, Ask, RefusedError, Trouble
 from penchant.serve.wire.strict_json import StrictRoute
@@ -21,9 +22,6 @@ __all__ = ["EventsAnswer", "EventsBody", "Forgotten", "recall", "user_router"]
 
 #: Clocks differ: an event may be so much later than now, and is not seen before its time.
 _AHEAD_MS = 60_000
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 class EventsBody(BaseModel):
@@ -52,7 +50,7 @@ class Forgotten(BaseModel):
 
 
 def user_router(
-    door: Door, users: UserStore | None, forget: Callable[[str], None] | None
+    door: Door, users: AskedUsers | None, forget: Callable[[str], None] | None
 ) -> APIRouter:
     """The routes.
 
@@ -71,7 +69,8 @@ def user_router(
             raise HTTPException(404, "this service keeps no events of users")
         desk = door.primary()
         desk.reader.check(body.events, desk.now_ms() + _AHEAD_MS)
-        added, known = await _in_thread(users.add, body.user, body.events)
+        with _reached():
+            added, known = await users.add(body.user, body.events)
         return EventsAnswer(added=added, known=known)
 
     @router.delete(
@@ -81,20 +80,26 @@ def user_router(
     )
     async def delete(user: Annotated[UserId, Path(description="The user's id.")]) -> Forgotten:
         """Forget a user: events, and what else was kept. Saying it again changes nothing."""
-        deleted = 0 if users is None else await _in_thread(users.delete, user)
-        if forget is not None:
-            await _in_thread(forget, user)
+        with _reached():
+            deleted = 0 if users is None else await users.delete(user)
+            if forget is not None:
+                await asyncio.to_thread(forget, user)
         return Forgotten(deleted=deleted)
 
     return router
 
 
-async def recall(users: UserStore | None, body: Ask) -> list[Event] | None:
+async def recall(users: AskedUsers | None, body: Ask, until: float) -> list[Event] | None:
     """A user's stored events; None where the body has a history of its own.
+
+    Args:
+        users: keeps them.
+        body: names the user.
+        until: when they are of no use any more, on the clock of `time.monotonic`.
 
     Raises:
         RefusedError: there is neither a history nor a way to know of one.
-        HTTPException: 503 where the store does not answer.
+        HTTPException: 503 where the store does not answer in time.
     """
     if body.history is not None:
         return None
@@ -104,12 +109,15 @@ async def recall(users: UserStore | None, body: Ask) -> list[Event] | None:
         raise RefusedError(
             "body.history", "expected a history: this service keeps no events of users"
         )
-    return await _in_thread(users.history, body.user)
+    with _reached():
+        return await users.history(body.user, until)
 
 
-async def _in_thread(call: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+@contextmanager
+def _reached() -> Iterator[None]:
+    """What does not reach what is kept of users is a 503."""
     try:
-        return await asyncio.to_thread(call, *args, **kwargs)
+        yield
     except UnreachableError:
         raise HTTPException(
             503, "what is kept of users cannot be reached; try again", {"Retry-After": "1"}

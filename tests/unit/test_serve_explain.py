@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -21,7 +22,7 @@ from penchant.platform.events import Catalog
 from penchant.serve.answering.desk import Desk
 from penchant.serve.answering.history import Question, Reader
 from penchant.serve.answering.influence import shares, without_item
-from penchant.serve.answering.panel import AskMember, Panel
+from penchant.serve.answering.panel import AskMember, Panel, Verdict
 from penchant.serve.routes.explain import ExplainBody
 from penchant.serve.routes.ingress import make_app
 from penchant.serve.versions.traffic import LiveDesks, Split
@@ -213,6 +214,27 @@ def test_what_is_not_tried_by_the_deadline_is_left_out() -> None:
     answer = explained(desk(linear(count=1.0), slow), body, x_deadline_ms="200")
     assert answer["results"][0]["events"] == []
     assert (answer["explained_events"], answer["degraded"]) == (0, False)
+
+
+@pytest.mark.parametrize(("deadline_ms", "left_s"), [("300", 0.27), ("100", 0.09)])
+def test_variants_leave_as_much_of_the_deadline_for_the_way_back_as_the_question(
+    monkeypatch: pytest.MonkeyPatch, deadline_ms: str, left_s: float
+) -> None:
+    """30 ms, or a tenth of it. No time passes while they are asked."""
+    still = SimpleNamespace(monotonic=lambda: 100.0)
+    for module in ("gate.gate", "answering.desk", "routes.explain"):
+        monkeypatch.setattr(f"penchant.serve.{module}.time", still)
+    to, waits_s = desk(linear(count=1.0)), list[float]()
+    judge = to.panel.judge
+
+    async def noted(question: Question, timeout_s: float) -> Verdict:
+        waits_s.append(timeout_s)
+        return await judge(question, 10.0)
+
+    monkeypatch.setattr(to.panel, "judge", noted)
+    body = {"history": history("i0", "i1"), "candidates": ["i1"]}
+    assert explained(to, body, x_deadline_ms=deadline_ms)["explained_events"] == 2
+    assert waits_s == [pytest.approx(left_s)] * 3
 
 
 def test_an_item_that_is_not_asked_for_and_an_empty_history_have_no_reasons() -> None:

@@ -1,0 +1,79 @@
+"""A user store as routes ask it: never for longer than they may wait, and in threads of its own.
+
+A store that hangs (Redis that does not answer, a file that others hold) would otherwise hold a
+request past its deadline, and the threads that everything else in the process shares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from penchant.platform.errors import UnreachableError
+from penchant.serve.users.users import UserStore
+from penchant.serve.wire.fields import Event
+
+__all__ = ["AskedUsers"]
+
+#: Calls that are made at a time. What waits for a thread longer than it may is not made at all.
+_THREADS = 8
+#: For calls that no deadline comes with: the longest deadline that others may have.
+_PATIENCE_S = 10.0
+
+_T = TypeVar("_T")
+
+
+class AskedUsers:
+    """Events of users, for coroutines.
+
+    A call that is given up may still be made: events are kept once, however often they are sent.
+
+    Args:
+        store: whose calls block.
+    """
+
+    def __init__(self, store: UserStore) -> None:
+        self._store = store
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="users")
+
+    async def history(self, user: str, until: float) -> list[Event]:
+        """A user's newest events, oldest first.
+
+        Args:
+            user: who is asked about.
+            until: when they are of no use any more, on the clock of `time.monotonic`.
+
+        Raises:
+            UnreachableError: the store does not answer, or not in time.
+        """
+        return await self._within(until - time.monotonic(), lambda: self._store.history(user))
+
+    async def add(self, user: str, events: Sequence[Event]) -> tuple[int, int]:
+        """Keep events; returns how many were new, and how many were known already.
+
+        Raises:
+            UnreachableError: the store does not answer, or not in time.
+        """
+        return await self._within(_PATIENCE_S, lambda: self._store.add(user, events))
+
+    async def delete(self, user: str) -> int:
+        """Forget a user; returns how many events were forgotten.
+
+        Raises:
+            UnreachableError: the store does not answer, or not in time.
+        """
+        return await self._within(_PATIENCE_S, lambda: self._store.delete(user))
+
+    async def _within(self, timeout_s: float, call: Callable[[], _T]) -> _T:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await loop.run_in_executor(self._threads, call)
+        except TimeoutError:
+            raise UnreachableError(
+                f"The user store did not answer within {max(timeout_s, 0):.2f} s: expected a store "
+                "that is up and not locked."
+            ) from None
