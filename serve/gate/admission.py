@@ -24,6 +24,9 @@ __all__ = ["Admission", "Rate"]
 _FLOOR = 16
 #: And so many where it is not known yet how fast they are.
 _UNKNOWN = 64
+#: How long a request that was let in stands in the queue though its body has not come whole. Bodies
+#: of a burst are there by then; one that trickles holds nobody up.
+_COMING_S = 1.0
 _DEADLINE_S, _LONGEST_S = 2.0, 10.0
 _PATHS = ("/v1/score", "/v1/recommend", "/v1/explain", "/v1/batch")
 
@@ -51,7 +54,7 @@ class Rate:
 
     @property
     def under_way(self) -> int:
-        """Requests that have begun and not ended."""
+        """Requests that have come whole and not ended."""
         return self._under_way
 
     def begun(self) -> None:
@@ -66,18 +69,26 @@ class Rate:
 
     def best(self) -> float | None:
         """Requests a second; None where never enough was done to tell."""
+        lately = self.lately()
+        if sum(busy_s for _, busy_s, _ in self._seconds) >= self._ENOUGH_S:
+            self._known = lately
+        return self._known
+
+    def lately(self) -> float | None:
+        """What half a second with many under way shows already; None where there was none.
+
+        So little may be chance or waiting, and is no reason to let in less. What is fast shows
+        at once: it is one to let in more.
+        """
         self._count(0)
         seconds = list(self._seconds)
-        if sum(busy_s for _, busy_s, _ in seconds) < self._ENOUGH_S:
-            return self._known
         pairs = zip(seconds, seconds[1:] or [(0, 0.0, 0)], strict=False)
         rates = [
             (one[2] + two[2]) / (one[1] + two[1])
             for one, two in pairs
             if one[1] + two[1] >= self._LEAST_S
         ]
-        self._known = max(rates, default=None) or None
-        return self._known
+        return max(rates, default=None) or None
 
     def _count(self, finished: int) -> None:
         """Close the stretch that has passed since the last change."""
@@ -97,12 +108,16 @@ class Rate:
 class Admission:
     """Lets in what can be answered in time (ASGI). It comes first: not even a body is read before.
 
+    A request that is let in stands in the queue, and once its body has come whole it is under way.
+    One whose body does not come leaves the queue after a second, and never was under way.
+
     Args:
         app: the application behind.
         rate: of what is finished.
         part: of its deadline that a request may spend waiting. In the proxy, which refuses for next
             to nothing, it is less than in the front.
         refused: is told the path and the status of every refusal.
+        now: a clock in seconds that never goes back.
     """
 
     def __init__(
@@ -112,8 +127,11 @@ class Admission:
         *,
         part: float = 0.9,
         refused: Callable[[str, int], None] | None = None,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._app, self._rate, self._part, self._refused = app, rate or Rate(), part, refused
+        self._app, self._rate, self._part, self._refused = app, rate or Rate(now), part, refused
+        self._now = now
+        self._coming: list[_Passage] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in _PATHS:
@@ -135,21 +153,53 @@ class Admission:
                 good = message["status"] == 200
             await send(message)
 
-        self._rate.begun()
+        passage = _Passage(receive, self._rate, self._now())
+        self._coming.append(passage)
         try:
-            await self._app(scope, receive, note)
+            await self._app(scope, passage.receive, note)
         finally:
-            self._rate.ended(good=good)
+            passage.end(good=good)
 
     def _wait_s(self) -> float:
         """How long one more request would take."""
-        under_way = self._rate.under_way
-        if under_way < _FLOOR:
+        ahead = self._rate.under_way + self._num_coming()
+        if ahead < _FLOOR:
             return 0.0
-        rate = self._rate.best()
-        if rate is not None:
-            return under_way / rate
-        return 0.0 if under_way < _UNKNOWN else _LONGEST_S
+        known = self._rate.best()
+        if known is None and ahead < _UNKNOWN:
+            return 0.0
+        rate = max(known or 0.0, self._rate.lately() or 0.0)
+        return ahead / rate if rate else _LONGEST_S
+
+    def _num_coming(self) -> int:
+        """Requests whose bodies are on their way, and not for too long."""
+        too_long_s = self._now() - _COMING_S
+        self._coming = [one for one in self._coming if one.comes and one.since_s > too_long_s]
+        return len(self._coming)
+
+
+class _Passage:
+    """A request that was let in: it comes, is under way once its body is whole, and ends."""
+
+    def __init__(self, receive: Receive, rate: Rate, since_s: float) -> None:
+        self._receive, self._rate, self.since_s = receive, rate, since_s
+        self.comes, self._under_way = True, False
+
+    async def receive(self) -> Message:
+        """The next message; Serve's proxy goes on asking until the client has left."""
+        message = await self._receive()
+        if self.comes and not message.get("more_body", False):
+            self.comes = False
+            self._under_way = message["type"] == "http.request"  # or else the client left
+            if self._under_way:
+                self._rate.begun()
+        return message
+
+    def end(self, *, good: bool) -> None:
+        """It was answered, or nobody waits for it any more."""
+        self.comes = False
+        if self._under_way:
+            self._rate.ended(good=good)
 
 
 def _deadline_s(scope: Scope) -> float:

@@ -14,7 +14,8 @@ import re
 import time
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
@@ -49,6 +50,10 @@ _KEPT_BACK = frozenset(
         b"x-api-key",
     }
 )
+
+#: Bodies that are read at a time. For one more, the one that has taken longest is given up: those
+#: that trickle keep nobody out, and what waits in memory stays bounded.
+_MOST_BODIES = 512
 
 _OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})
 _OPEN_BELOW = "/console/"
@@ -130,6 +135,7 @@ class Gate:
     ) -> None:
         self._app, self._guard, self._refused = app, guard, refused
         self._max_body_bytes, self._read_timeout_s = max_body_bytes, read_timeout_s
+        self._being_read: dict[asyncio.Timeout, None] = {}  # the first to come first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # nothing here speaks it, and no key was asked for
@@ -180,10 +186,25 @@ class Gate:
         if length.isdecimal() and int(length[:12]) > self._max_body_bytes:
             raise self._too_large()
         try:
-            async with asyncio.timeout(self._read_timeout_s):
-                return await self._read(receive)
+            async with asyncio.timeout(self._read_timeout_s) as patience:
+                with self._room(patience):
+                    return await self._read(receive)
         except TimeoutError:
             raise _RefusedError(408, "the body took too long to arrive") from None
+
+    @contextmanager
+    def _room(self, patience: asyncio.Timeout) -> Iterator[None]:
+        """A place among the bodies that are read; without one, the slowest loses its own."""
+        if len(self._being_read) >= _MOST_BODIES:
+            slowest = next(iter(self._being_read))
+            del self._being_read[slowest]
+            if not slowest.expired():
+                slowest.reschedule(asyncio.get_running_loop().time())
+        self._being_read[patience] = None
+        try:
+            yield
+        finally:
+            self._being_read.pop(patience, None)
 
     async def _read(self, receive: Receive) -> bytes:
         parts: list[bytes] = []

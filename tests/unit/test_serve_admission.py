@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from penchant.serve.gate.admission import Admission, Rate
+from penchant.serve.gate.gate import Gate
 
 
 class Clock:
@@ -94,13 +97,29 @@ def known(per_s: int) -> Rate:
     return rate
 
 
+def glimpsed(per_s: int, before: int | None = None) -> Rate:
+    """So many were finished in a single second, a minute after others were in each of five."""
+    clock = Clock()
+    rate = Rate(clock)
+    if before is not None:
+        for _ in range(5):
+            work(rate, clock, before + FEW, 1.0)
+        assert rate.best() == pytest.approx(before)
+        clock.now_s += 60.0
+    work(rate, clock, per_s + FEW, 1.0)
+    return rate
+
+
 async def burst(
     path: str, number: int, deadline_ms: int, *, part: float = 0.9, rate: Rate | None = None
 ) -> list[httpx.Response]:
     """So many requests at once; none is answered before all are let in or refused."""
-    decided = asyncio.Event()
+    decided, let_in = asyncio.Event(), 0
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        nonlocal let_in
+        await receive()
+        let_in += 1
         await decided.wait()
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
@@ -109,7 +128,8 @@ async def burst(
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         headers = {"x-deadline-ms": str(deadline_ms)}
         asked = [asyncio.create_task(client.post(path, headers=headers)) for _ in range(number)]
-        await asyncio.sleep(0.5)
+        while let_in + sum(task.done() for task in asked) < number:
+            await asyncio.sleep(0)
         decided.set()
         return await asyncio.gather(*asked)
 
@@ -129,6 +149,22 @@ def test_a_few_are_let_in_where_nothing_is_known() -> None:
     assert sum(answer.status_code == 200 for answer in answers) == 64
 
 
+@pytest.mark.parametrize(
+    ("per_s", "before", "let_in"),
+    [
+        (160, None, 145),  # 144 take 0.9 s
+        (17, None, 64),  # as where nothing is known
+        (160, 80, 145),
+        (80, 160, 145),
+    ],
+)
+def test_a_second_of_evidence_lets_in_more_and_never_less(
+    per_s: int, before: int | None, let_in: int
+) -> None:
+    answers = asyncio.run(burst("/v1/score", 200, 1000, rate=glimpsed(per_s, before)))
+    assert sum(answer.status_code == 200 for answer in answers) == let_in
+
+
 def test_a_few_are_always_let_in_and_other_paths_too() -> None:
     assert {a.status_code for a in asyncio.run(burst("/v1/score", 16, 10))} == {200}
     assert {a.status_code for a in asyncio.run(burst("/healthz", 100, 10))} == {200}
@@ -140,3 +176,162 @@ def test_who_may_wait_longer_is_let_in_where_others_are_not(deadline_ms: int) ->
     answers = asyncio.run(burst("/v1/score", 400, deadline_ms))
     refused = sum(answer.status_code == 503 for answer in answers)
     assert (refused == 0) == (deadline_ms == 10_000)
+
+
+async def fine(scope: Scope, receive: Receive, send: Send) -> None:
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b""})
+
+
+def asked_by_a_proxy(app: ASGIApp) -> ASGIApp:
+    """Asks for messages until the client leaves, in a task of its own, as Serve's proxy does."""
+
+    async def proxy(scope: Scope, receive: Receive, send: Send) -> None:
+        messages = asyncio.Queue[Message]()
+
+        async def fetch() -> None:
+            while True:
+                message = await receive()
+                messages.put_nowait(message)
+                if message["type"] == "http.disconnect":
+                    return
+
+        fetching = asyncio.create_task(fetch())
+        try:
+            await app(scope, messages.get, send)
+        finally:
+            fetching.cancel()
+
+    return proxy
+
+
+class Door:
+    """Admission before the gate, as they stand in production, with or without a proxy between."""
+
+    def __init__(self, app: ASGIApp, *, rate: Rate | None = None, proxied: bool = False) -> None:
+        self.clock = Clock()
+        self.rate = rate or Rate(self.clock)
+        gate: ASGIApp = Gate(app, read_timeout_s=600)
+        behind = asked_by_a_proxy(gate) if proxied else gate
+        self.app = Admission(behind, self.rate, now=self.clock)
+
+    async def post(self, content: Any = b"{}", deadline_ms: int = 2000) -> int:
+        transport = httpx.ASGITransport(self.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            headers = {"content-type": "application/json", "x-deadline-ms": str(deadline_ms)}
+            return (await client.post("/v1/score", content=content, headers=headers)).status_code
+
+
+class Trickle:
+    """A body whose second half comes late."""
+
+    def __init__(self) -> None:
+        self.begun, self.rest = 0, asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun += 1
+        yield b"{"
+        await self.rest.wait()
+        yield b"}"
+
+
+async def trickling(door: Door, number: int) -> tuple[Trickle, list[asyncio.Task[int]]]:
+    """So many bodies of which the first half has come."""
+    body = Trickle()
+    tasks = [asyncio.create_task(door.post(aiter(body), 10_000)) for _ in range(number)]
+    while body.begun < number:
+        await asyncio.sleep(0)
+    return body, tasks
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_bodies_that_trickle_shut_nobody_out(proxied: bool) -> None:
+    """Were the 20 under way, 5 answers a second would be all that can be done, and 4 s the wait."""
+
+    async def go() -> None:
+        door = Door(fine, proxied=proxied)
+        body, tasks = await trickling(door, 20)
+        for _ in range(5 * 8):
+            door.clock.now_s += 0.2
+            assert await door.post() == 200
+        assert (door.rate.best(), door.rate.under_way) == (None, 0)
+        body.rest.set()
+        assert await asyncio.gather(*tasks) == [200] * 20
+        assert door.rate.under_way == 0
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_a_request_is_in_the_queue_for_a_second_and_again_when_its_body_is_whole(
+    proxied: bool,
+) -> None:
+    """At 5 a second 20 requests take 4 s."""
+
+    async def go() -> None:
+        answer = asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await answer.wait()
+            await fine(scope, receive, send)
+
+        door = Door(app, rate=known(5), proxied=proxied)
+        body, tasks = await trickling(door, 20)
+        assert await door.post() == 503
+        door.clock.now_s += 1.0
+        late = asyncio.create_task(door.post())
+        while door.rate.under_way < 1:
+            await asyncio.sleep(0)
+        body.rest.set()
+        while door.rate.under_way < 21:
+            await asyncio.sleep(0)
+        assert await door.post() == 503
+        answer.set()
+        assert await asyncio.gather(late, *tasks) == [200] * 21
+        assert door.rate.under_way == 0
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_a_burst_is_cut_though_bodies_are_read_later(proxied: bool) -> None:
+    async def go() -> None:
+        door = Door(fine, rate=known(160), proxied=proxied)
+        body = Trickle()
+        tasks = [asyncio.create_task(door.post(aiter(body), 1000)) for _ in range(200)]
+        while sum(task.done() for task in tasks) < 200 - 145:
+            await asyncio.sleep(0)
+        body.rest.set()
+        answers = await asyncio.gather(*tasks)
+        assert (answers.count(200), answers.count(503)) == (145, 55)
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_who_leaves_before_the_body_is_whole_was_never_there(proxied: bool) -> None:
+    async def go() -> None:
+        door = Door(fine, rate=known(5), proxied=proxied)
+        said: list[Message] = []
+
+        async def leave(*messages: Message) -> None:
+            left = list(messages)
+
+            async def receive() -> Message:
+                return left.pop(0) if len(left) > 1 else left[0]
+
+            async def send(message: Message) -> None:
+                said.append(message)
+
+            headers = [(b"content-type", b"application/json")]
+            scope = {"type": "http", "method": "POST", "path": "/v1/score", "headers": headers}
+            await door.app(scope, receive, send)
+
+        part = {"type": "http.request", "body": b"{", "more_body": True}
+        for _ in range(100):
+            await leave(part, {"type": "http.disconnect"})
+        assert (said, door.rate.under_way) == ([], 0)
+        assert await door.post() == 200
+
+    asyncio.run(asyncio.wait_for(go(), 30))

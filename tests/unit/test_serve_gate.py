@@ -13,6 +13,7 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from penchant.serve.gate import gate as gate_module
 from penchant.serve.gate.gate import ARRIVED, CALLER, REQUEST_ID, Gate, Guard
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.gate.rates import Rates
@@ -275,3 +276,31 @@ def test_a_websocket_is_closed_before_it_is_one(guard: Guard) -> None:
     scope = {"type": "websocket", "path": "/", "headers": []}
     asyncio.run(Gate(echo, guard=guard)(scope, nothing, note))
     assert said == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_for_one_body_more_the_slowest_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "_MOST_BODIES", 3)
+
+    async def go() -> None:
+        rest = asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield b"{"
+            await rest.wait()
+            yield b"}"
+
+        transport = httpx.ASGITransport(Gate(echo, read_timeout_s=60))
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+
+            def post(content: Any) -> asyncio.Task[httpx.Response]:
+                headers = {"content-type": "application/json"}
+                return asyncio.create_task(client.post("/", content=content, headers=headers))
+
+            first, *others = [post(slow()) for _ in range(3)]
+            await asyncio.sleep(0)
+            assert (await post(b"{}")).json()["size"] == 2
+            assert (await first).status_code == 408
+            rest.set()
+            assert [(await other).json()["size"] for other in others] == [2, 2]
+
+    asyncio.run(go())
