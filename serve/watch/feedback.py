@@ -14,6 +14,7 @@ from fastapi import APIRouter, HTTPException
 from pydantic import BaseModel, Field, StringConstraints
 
 from penchant.platform.errors import DataError
+from penchant.serve.gate.refusals import TROUBLES
 from penchant.serve.wire.fields import STRICT, Bounded, ItemId, Moment, OneProblem
 from penchant.serve.wire.schema import RefusedError
 from penchant.serve.wire.strict_json import StrictRoute
@@ -153,7 +154,7 @@ def feedback_router(book: FeedbackBook) -> APIRouter:
     """`POST /v1/feedback`."""
     router = APIRouter(route_class=StrictRoute)
 
-    @router.post("/v1/feedback")
+    @router.post("/v1/feedback", responses=TROUBLES)
     def feedback(body: FeedbackBody) -> FeedbackAnswer:  # no coroutine: SQLite may block
         """Tell what came of answers, once or several times, in any order."""
         try:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -31,7 +34,9 @@ from penchant.serve.answering.desk import Desk
 from penchant.serve.answering.history import Question, Reader
 from penchant.serve.answering.panel import Panel
 from penchant.serve.routes.ingress import make_app
+from penchant.serve.users.users import SqliteUsers
 from penchant.serve.versions.traffic import LiveDesks, Split
+from penchant.serve.watch.feedback import FeedbackBook, feedback_router
 from penchant.serve.wire.schema import EnsembleCard, MemberCard
 
 #: Short ids, so that drawn ones are now and then known.
@@ -47,7 +52,20 @@ async def ask(member_id: str, question: Question) -> NDArray[np.float32]:
     return np.zeros((rows, 3 if question.candidate is None else 1), dtype=np.float32)
 
 
-def app(task: Task) -> Any:
+@pytest.fixture
+def users(tmp_path: Path) -> Iterator[SqliteUsers]:
+    with closing(SqliteUsers(tmp_path / "users.sqlite")) as made:
+        yield made
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Iterator[FeedbackBook]:
+    with closing(FeedbackBook(tmp_path)) as made:
+        yield made
+
+
+def app(task: Task, users: SqliteUsers, book: FeedbackBook) -> Any:
+    """With all that is kept; /metrics needs Ray."""
     requests = Requests.model_validate(
         {"unit": "event", "task": task} | ({"positive_above": 0.5} if task == "binary" else {})
     )
@@ -66,7 +84,7 @@ def app(task: Task) -> Any:
         task=task,
         unit="event",
         has_groups=True,
-        types=["buy", "0"],
+        types=["0"],
         exclude_seen=False,
         normalization=linear.normalization,
         items=3,
@@ -77,7 +95,8 @@ def app(task: Task) -> Any:
     )
     reader = Reader(catalog=CATALOG, types=card.types, has_groups=True, requests=requests)
     desk = Desk(card=card, reader=reader, panel=Panel(ensemble, ask, ["one"]))
-    return make_app(LiveDesks(Split(primary=desk)))
+    parts = [feedback_router(book)]
+    return make_app(LiveDesks(Split(primary=desk)), parts=parts, users=users)
 
 
 @pytest.mark.slow
@@ -87,11 +106,14 @@ def app(task: Task) -> Any:
         ("next_item", GenerationMode.POSITIVE),
         ("binary", GenerationMode.POSITIVE),
         ("next_item", GenerationMode.NEGATIVE),
+        ("binary", GenerationMode.NEGATIVE),
     ],
 )
-def test_nothing_that_is_drawn_breaks_it(task: Task, mode: GenerationMode) -> None:
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app(task))
-    statuses: Counter[int] = Counter()
+def test_nothing_that_is_drawn_breaks_it(
+    task: Task, mode: GenerationMode, users: SqliteUsers, book: FeedbackBook
+) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", app(task, users, book))
+    statuses: Counter[tuple[str, int]] = Counter()
     checks = [
         not_a_server_error,
         status_code_conformance,
@@ -107,8 +129,13 @@ def test_nothing_that_is_drawn_breaks_it(task: Task, mode: GenerationMode) -> No
         @given(case=operation.as_strategy(generation_mode=mode))
         def draw(case: schemathesis.Case) -> None:
             response = case.call()
-            statuses[response.status_code] += 1
-            case.validate_response(response, checks=checks)
+            statuses[case.path, response.status_code] += 1
+            # Who allows 10 ms cannot always have an answer; all others must.
+            hurried = response.status_code == 503 and "X-Deadline-Ms" in (case.headers or {})
+            case.validate_response(response, checks=checks[1:] if hurried else checks)
 
         draw()
-    assert statuses[422 if mode is GenerationMode.NEGATIVE else 200] > 10  # it came that far
+    expected = 422 if mode is GenerationMode.NEGATIVE else 200
+    good = {path: number for (path, status), number in statuses.items() if status == expected}
+    assert sum(good.values()) > 10  # it came that far
+    assert {"/v1/events", "/v1/feedback"} <= good.keys()
