@@ -7,10 +7,14 @@ weights fitted on everyone gain.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.ensembles.combiners.combiner import Combiner
+from penchant.ensembles.combinations.combination import Combination
+from penchant.ensembles.combiners.combiner import Combiner, quality
+from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.ensembles.predictions import Blend, Predictions
 from penchant.platform.binary import binary_per_request
@@ -36,10 +40,17 @@ class UnseenUsers:
         best: the best single member, which gains are over.
         resamples: bootstrap draws.
         seed: of the draws.
+        rival: the best single member within a budget; None: `best`.
     """
 
     def __init__(
-        self, blend: Predictions[Blend], metric: str, best: str, resamples: int, seed: int
+        self,
+        blend: Predictions[Blend],
+        metric: str,
+        best: str,
+        resamples: int,
+        seed: int,
+        rival: str | None = None,
     ) -> None:
         self._blend, self._metric = blend, metric
         half = half_of(blend.requests)
@@ -47,23 +58,45 @@ class UnseenUsers:
         self._halves = [blend.take(rows) for rows in self._rows if len(rows)]
         self._judge = Judge(blend.requests, None, metric, resamples, seed)
         self._single = _sheet(blend.scores[best], blend.requests, metric)
+        self._rival = None
+        if rival is not None and rival != best:
+            self._rival = _sheet(blend.scores[rival], blend.requests, metric)
 
-    def gain(self, combiner: Combiner) -> Interval:
-        """Target metric of the combiner minus that of the best single member.
+    def gain(self, combiner: Combiner) -> tuple[Interval, Interval]:
+        """Target metric of the combiner minus that of the best single member, and of the rival.
 
         Zero, with a p-value of 1, where all users are in one half: nothing can be said.
         """
-        blend = self._blend
         if len(self._halves) < 2:
-            return Interval(0.0, 0.0, 0.0, 1.0)
-        combined = np.empty_like(next(iter(blend.scores.values())))
-        for fit_on, asked, rows in zip(
-            self._halves, self._halves[::-1], self._rows[::-1], strict=True
+            return Interval(0.0, 0.0, 0.0, 1.0), Interval(0.0, 0.0, 0.0, 1.0)
+        made = [combiner.fit(half, self._metric) for half in self._halves]
+        sheet = _sheet(self._judged(made), self._blend.requests, self._metric)
+        gain = self._judge.target_difference(sheet, self._single)
+        if self._rival is None:
+            return gain, gain
+        return gain, self._judge.target_difference(sheet, self._rival)
+
+    def way(self, greedy: GreedyCombiner) -> list[float]:
+        """Target metric while 1, 2, 3, .. members were in; larger is better, also for losses.
+
+        As long as the shorter of the two halves' ways; empty where all users are in one half.
+        """
+        if len(self._halves) < 2:
+            return []
+        ways = [greedy.path(half, self._metric) for half in self._halves]
+        return [
+            quality(self._judged(made), self._blend.requests, self._metric)
+            for made in zip(*ways, strict=False)
+        ]
+
+    def _judged(self, made: Sequence[Combination]) -> NDArray[np.float32]:
+        """Scores by what was fitted on each half, for the users of the other, shape (R, C)."""
+        combined = np.empty_like(next(iter(self._blend.scores.values())))
+        for combination, asked, rows in zip(
+            made, self._halves[::-1], self._rows[::-1], strict=True
         ):
-            combination = combiner.fit(fit_on, self._metric)
             combined[rows] = combination.merge(asked.scores, asked.facts)
-        sheet = _sheet(combined, blend.requests, self._metric)
-        return self._judge.target_difference(sheet, self._single)
+        return combined
 
 
 def _sheet(scores: NDArray[np.float32], requests: Requests, metric: str) -> Sheet:

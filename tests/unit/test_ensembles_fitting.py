@@ -12,6 +12,7 @@ from penchant.ensembles.comparing.fitting import fit_all, fittable, merged
 from penchant.ensembles.comparing.unseen import UnseenUsers, half_of
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.config import Ensemble
+from penchant.platform.errors import ConfigError
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
 
@@ -76,3 +77,45 @@ def test_scores_that_were_normalised_once_for_all_give_what_each_alone_gives(
         np.testing.assert_array_equal(merged(made, pool, normal), expected)
     alone = combiners[2].fit(replace(blend, scores={"b": blend.scores["b"]}), "ndcg@10")
     np.testing.assert_array_equal(merged(alone, pool, normal), pool.scores["b"])
+
+
+def answers(pool: Predictions) -> Predictions:
+    """The same members' log-odds of one candidate, with as many yes as no."""
+    size = len(pool.requests)
+    requests = replace(
+        pool.requests,
+        target_offsets=np.zeros(size + 1, dtype=np.int64),
+        target=np.zeros(0, dtype=np.int32),
+        target_seen=np.zeros(0, dtype=np.bool_),
+        candidate=np.zeros(size, dtype=np.int32),
+        label=(np.arange(size) % 2).astype(np.float32),
+    )
+    scores = {name: part[:, :1] for name, part in pool.scores.items()}
+    return replace(pool, requests=requests, scores=scores)
+
+
+@pytest.mark.parametrize("asked", [("rank_mean",), ("reciprocal_rank", "rank_mean")])
+def test_combiners_of_which_none_suits_the_task_are_refused(pool: Predictions, asked) -> None:
+    words = rf"combiners: {', '.join(asked)} cannot be used here \(binary requests .* of mean, med"
+    with pytest.raises(ConfigError, match=words) as told:
+        fittable(answers(pool), Ensemble(combiners=asked), {"a": 1.0}, lambda _: None)
+    suited = str(told.value).partition("at least one of ")[2]
+    assert "cascade" in suited
+    assert "rank_mean" not in suited
+
+
+def test_a_cascade_alone_is_refused_where_no_time_is_known(pool: Predictions) -> None:
+    with pytest.raises(ConfigError, match="cascade cannot be used here") as told:
+        fittable(pool, Ensemble(combiners=("cascade",)), None, lambda _: None)
+    assert "rank_mean" in str(told.value).partition("at least one of ")[2]
+
+
+def test_a_combiner_that_is_left_out_is_told(pool: Predictions) -> None:
+    told: list[str] = []
+    settings = Ensemble(combiners=("mean", "rank_mean", "cascade"))
+    _, combiners = fittable(answers(pool), settings, None, told.append)
+    assert [combiner.name for combiner in combiners] == ["mean"]
+    assert told[0] == (
+        "combiners left out: rank_mean, cascade (binary requests give candidates no places; "
+        "a cascade needs the time that each model takes)"
+    )

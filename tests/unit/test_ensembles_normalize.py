@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from scipy import special, stats
 
-from penchant.ensembles.normalize import normalize
+from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.normalize import normalize, normalize_beside
 
 INF = np.float32(np.inf)
 HOWS = ("zscore", "softmax", "rank")
@@ -103,3 +105,25 @@ def test_neither_the_scale_nor_the_place_of_a_members_scores_matters(how):
 def test_log_odds_are_left_as_they_are():
     scores = row(0.25)
     assert normalize(scores, "none") is scores
+
+
+def test_a_temperature_divides_the_scores():
+    scores = drawn()
+    np.testing.assert_allclose(
+        normalize(scores, "softmax@2.5"), special.softmax(scores / 2.5, axis=1), atol=1e-6
+    )
+    np.testing.assert_array_equal(normalize(scores, "softmax@1"), normalize(scores, "softmax"))
+    assert np.isfinite(normalize(row(-1e30, 0, 1e30), "softmax@0.001")).all()
+
+
+def test_an_item_more_has_the_share_that_it_would_have_at_the_temperature():
+    scores = drawn()
+    beside = normalize_beside(scores[:, :1], scores[:, 1:], "softmax@3")
+    np.testing.assert_allclose(beside, normalize(scores, "softmax@3")[:, :1], atol=1e-6)
+
+
+def test_a_normalisation_that_is_none_is_refused():
+    with pytest.raises(TypeError, match="got the normalisation 'loud'"):
+        normalize(drawn(), "loud")
+    with pytest.raises(ValidationError, match="normalization"):
+        Linear(normalization="softmax@hot", weights={"a": 1.0})
