@@ -15,9 +15,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.ensembles.combinations.combination import Combination, combine
+from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.combiners.combiner import Combiner
+from penchant.ensembles.comparing.fitting import merged
 from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.ensembles.predictions import Blend, Predictions, Test
 from penchant.platform.intervals import Interval
@@ -71,13 +72,15 @@ def ablate(
         return None
     cells = sum(part.size for part in blend.scores.values())
     how: How = "refit" if isinstance(combination, Linear) and cells <= _CELLS else "left out"
+    asked = test.scores if how == "refit" else {n: test.scores[n] for n in combination.shares}
+    normal = replace(test, scores=asked).normalized(combination.normalization)  # once for all
     dropped = []
     for member, share in shares:
         if how == "refit":
             rest = replace(blend, scores=_without(blend.scores, member))
-            scores = combine(combiner.fit(rest, metric), test.scores, test.facts)
+            scores = merged(combiner.fit(rest, metric), test, normal)
         else:
-            scores = combine(combination, _without(test.scores, member), test.facts)
+            scores = combination.merge(_without(normal.scores, member), test.facts)
         change = judge.target_difference(judge.sheet(scores), whole)
         dropped.append(Dropped(member=member, share=share, change=change))
     return Ablation(combination=combiner.name, how=how, members=dropped)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from penchant.ensembles import predictions
+from penchant.ensembles.combinations import combination as combinations
 from penchant.ensembles.combinations.combination import combine
 from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.combiners.average import MeanCombiner
 from penchant.ensembles.comparing import ablation
 from penchant.ensembles.comparing.ablation import ablate
 from penchant.ensembles.comparing.judge import Judge
+from penchant.ensembles.normalize import normalize
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.requests import all_requests
 from penchant.platform.timeline import Block
@@ -64,3 +69,37 @@ def test_of_very_many_scores_members_are_left_out_and_weights_stay(blocks, monke
 
 def test_a_combination_of_one_has_nothing_to_drop(blocks):
     assert dropped(blocks, Linear(normalization="none", weights={"good": 1.0}))[0] is None
+
+
+@pytest.mark.parametrize("cells", [10, 10**9])
+def test_test_is_normalised_once_however_many_members_are_dropped(blocks, monkeypatch, cells):
+    """Three members: one pass over each, not one for every pair, and the figures stay."""
+    blend, test = (
+        replace(
+            block, scores={**block.scores, "more": block.scores["good"] ** 2}, normalization=how
+        )
+        for block, how in zip(blocks, ("rank", "none"), strict=True)
+    )
+    combination = Linear(normalization="rank", weights={"good": 0.5, "noise": 0.3, "more": 0.2})
+    monkeypatch.setattr(ablation, "_CELLS", cells)
+    passes: list[int] = []
+
+    def counted(scores, how):
+        passes.append(1)
+        return normalize(scores, how)
+
+    monkeypatch.setattr(predictions, "normalize", counted)
+    monkeypatch.setattr(combinations, "normalize", counted)
+    found, judge = dropped((blend, test), combination)
+    assert len(passes) == 3 + 3  # and three for what the whole was worth
+    for part in found.members:
+        rest = {name: scores for name, scores in test.scores.items() if name != part.member}
+        left = combination
+        if found.how == "refit":
+            left = MeanCombiner().fit(
+                replace(blend, scores={n: blend.scores[n] for n in rest}), "auc"
+            )
+        expected = judge.target_difference(
+            judge.sheet(combine(left, rest)), judge.sheet(combine(combination, test.scores))
+        )
+        assert part.change == expected
