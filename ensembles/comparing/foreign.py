@@ -14,33 +14,40 @@ splits metrics into repeat and explore.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from penchant.ensembles.combiners.combiner import quality
+from penchant.ensembles.comparing.ablation import ablate
 from penchant.ensembles.comparing.checks import check_blocks, check_predictions
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import diversity
 from penchant.ensembles.comparing.fitting import fit_all, fittable, merged
+from penchant.ensembles.comparing.foreign_report import ForeignComparison
 from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.ensembles.comparing.score_table import BlockLayout, Table, read_score_table
+from penchant.ensembles.comparing.segments import judge_segments, segments_of_requests
 from penchant.ensembles.comparing.unseen import UnseenUsers
 from penchant.ensembles.predictions import Blend, Predictions, Test
 from penchant.platform import config
 from penchant.platform.errors import ConfigError
-from penchant.platform.intervals import Interval
 from penchant.platform.metrics import check_metric, sign_of
 from penchant.platform.significance import holm
 from penchant.platform.timeline import Block
 
-__all__ = ["ForeignComparison", "ForeignScores", "compare_scores", "read_scores"]
+__all__ = [
+    "ForeignComparison",
+    "ForeignScores",
+    "compare_scores",
+    "look_closer",
+    "read_scores",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,36 +57,6 @@ class ForeignScores:
     blend: Predictions[Blend]
     test: Predictions[Test]
     seen: NDArray[np.bool_] | None = None  # (R, C) of `test`: the user had the candidate before
-
-
-@dataclass(frozen=True, kw_only=True)
-class ForeignComparison:
-    """What was found, and what was left out or is odd."""
-
-    comparison: Comparison
-    notes: list[str]
-
-    def table(self) -> pl.DataFrame:
-        """A row a member and a combination: the target metric on `test`, and what it gains."""
-        found = self.comparison
-        rows = [_row(found.metric, name, test, None) for name, test in found.members.items()]
-        rows += [_row(found.metric, made.combiner, made.test, made) for made in found.candidates]
-        return pl.DataFrame(rows, infer_schema_length=None)
-
-    def verdict(self) -> str:
-        """The recommendation in a sentence."""
-        found, best = self.comparison, self.comparison.recommended
-        if best is None:
-            return (
-                f"Use {found.best_single} alone: on users of blend that fitted no weights, no "
-                "combination was surely better."
-            )
-        gain = best.blend_gain
-        return (
-            f"Use {best.combiner} of {len(best.combination.shares)} models: on users of blend "
-            f"that fitted no weights it gained {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-            f" {found.metric} over {found.best_single}."
-        )
 
 
 def read_scores(
@@ -191,6 +168,54 @@ def compare_scores(
     return ForeignComparison(comparison=comparison, notes=[*notes, *more])
 
 
+def look_closer(
+    found: ForeignComparison, scores: ForeignScores, *, bootstrap: int = 1000
+) -> ForeignComparison:
+    """The same comparison with segments of `test`, and with the best combination taken apart.
+
+    Segments are of requests: users who were asked in `blend` or not, and calendar weeks. Of the
+    combination that is best on unseen users, each model is dropped in turn (`ablation.py`), which
+    fits it again: with many models that takes longer than `compare_scores` did.
+
+    Args:
+        found: what `compare_scores` found on these scores.
+        bootstrap: resamples of users behind every interval.
+
+    Raises:
+        DataError: the predictions cannot be compared, see `checks.py`.
+    """
+    made, metric = found.comparison.candidates, found.comparison.metric
+    if not made:
+        return found
+    blend, _ = check_predictions(scores.blend)
+    test, _ = check_predictions(scores.test)
+    seen = scores.seen
+    if seen is not None:
+        seen = seen[np.isin(scores.test.requests.row, test.requests.row)]
+    best = max(made, key=lambda one: sign_of(metric) * one.blend_gain.mean)
+    settings = _settings([best.combiner], bootstrap)
+    judge = Judge(test.requests, _known(seen, test), metric, bootstrap, settings.seed)
+    short, [combiner] = fittable(blend, settings, None, _say_nothing)
+    normal = test.normalized(short.normalization)
+    combined = {one.combiner: merged(one.combination, test, normal) for one in made}
+    judged = {name: (_sheet(judge, part, seen), part) for name, part in combined.items()}
+    alone = test.scores[found.comparison.best_single]
+    single = (_sheet(judge, alone, seen), alone)
+    parts = segments_of_requests(test.requests, np.isin(test.requests.user, blend.requests.user))
+    whole, _ = judged[best.combiner]
+    apart = ablate(combiner, best.combination, short, test, metric, judge, whole)
+    comparison = replace(
+        found.comparison,
+        segments=judge_segments(judge, parts, metric, single, judged),
+        ablation=[] if apart is None else [apart],
+    )
+    return replace(found, comparison=comparison)
+
+
+def _say_nothing(_: str) -> None:
+    """What `compare_scores` has told already."""
+
+
 def _settings(combiners: Sequence[str], bootstrap: int) -> config.Ensemble:
     try:
         return config.Ensemble.model_validate({"combiners": combiners, "bootstrap": bootstrap})
@@ -212,20 +237,3 @@ def _sheet(judge: Judge, scores: NDArray[np.float32], seen: NDArray[np.bool_] | 
         return sheet
     whole = {name: values for name, values in sheet.values.items() if "/" not in name}
     return replace(sheet, values=whole)
-
-
-def _row(
-    metric: str, name: str, table: Mapping[str, Interval], made: Candidate | None
-) -> dict[str, object]:
-    value = table[metric]
-    row: dict[str, object] = {
-        "name": name,
-        "models": 1 if made is None else len(made.combination.shares),
-        metric: value.mean,
-        "low": value.low,
-        "high": value.high,
-    }
-    if made is not None:
-        gain = made.difference[metric]
-        row |= {"gain": gain.mean, "gain_low": gain.low, "gain_high": gain.high, "p": made.holm_p}
-    return row

@@ -21,7 +21,14 @@ from penchant.platform.metrics import ranking_metrics, target_ranks
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import DAY_MS
 
-__all__ = ["FEW_USERS", "Segment", "SegmentResult", "judge_segments", "segments_of"]
+__all__ = [
+    "FEW_USERS",
+    "Segment",
+    "SegmentResult",
+    "judge_segments",
+    "segments_of",
+    "segments_of_requests",
+]
 
 #: A segment of fewer users is shown, and marked: its interval is not to be trusted.
 FEW_USERS = 50
@@ -67,7 +74,6 @@ def segments_of(log: EventLog, requests: Requests, until_ms: int) -> list[Segmen
     first_ms = log.time_ms[np.minimum(first, len(log.time_ms) - 1)]
     days = (requests.time_ms - log.time_ms[np.maximum(requests.end - 1, 0)]) / DAY_MS
     days = np.where(length > 0, days, np.nan)
-    week = (requests.time_ms // DAY_MS + _MONDAY) // 7
     known = np.bincount(log.item[log.time_ms < until_ms], minlength=log.num_items) > 0
     found = [
         *_split("users", first_ms < until_ms),
@@ -77,11 +83,21 @@ def segments_of(log: EventLog, requests: Requests, until_ms: int) -> list[Segmen
     ]
     if (length == 0).any():
         found.append(Segment(by="recency", name="no event", requests=np.flatnonzero(length == 0)))
-    for number in np.unique(week):
-        found.append(
-            Segment(by="week", name=_monday(int(number)), requests=np.flatnonzero(week == number))
-        )
-    return [segment for segment in found if len(segment.requests)]
+    return [segment for segment in [*found, *_weeks(requests)] if len(segment.requests)]
+
+
+def segments_of_requests(requests: Requests, known: NDArray[np.bool_]) -> list[Segment]:
+    """Those segments that need no event log, of requests by users that are known or not.
+
+    Args:
+        known: whether the user of each request was asked before, shape (R,).
+    """
+    parts = {"asked before": known, "new": ~known}
+    found = [
+        Segment(by="users", name=name, requests=np.flatnonzero(part))
+        for name, part in parts.items()
+    ]
+    return [segment for segment in [*found, *_weeks(requests)] if len(segment.requests)]
 
 
 def judge_segments(
@@ -185,6 +201,14 @@ def _tertiles(by: str, values: NDArray[np.float64], unit: str) -> list[Segment]:
         f"over {high:,.3g} {unit}": values > high,
     }
     return [Segment(by=by, name=n, requests=np.flatnonzero(p)) for n, p in parts.items()]
+
+
+def _weeks(requests: Requests) -> list[Segment]:
+    week = (requests.time_ms // DAY_MS + _MONDAY) // 7
+    return [
+        Segment(by="week", name=_monday(int(number)), requests=np.flatnonzero(week == number))
+        for number in np.unique(week)
+    ]
 
 
 def _monday(week: int) -> str:

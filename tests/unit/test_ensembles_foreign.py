@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 from sklearn.metrics import ndcg_score, roc_auc_score
 
-from penchant.ensembles.comparing.foreign import compare_scores, read_scores
+from penchant.ensembles.comparing.foreign import compare_scores, look_closer, read_scores
+from penchant.ensembles.comparing.segments import segments_of_requests
 from penchant.platform.errors import ConfigError, DataError
 
 
@@ -177,3 +181,64 @@ def test_predictions_made_by_hand_are_checked_as_tables_are():
     scores.blend.scores["m0"][3, 2] = np.nan
     with pytest.raises(DataError, match="m0 has 1 scores that are NaN"):
         compare_scores(scores.blend, scores.test, "ndcg@10")
+
+
+def test_a_closer_look_parts_test_by_users_and_weeks_and_drops_each_model():
+    """What `m1` brings is the difference to a comparison of a table without it."""
+    frame = drawn().with_columns(time=pl.col("time") * 5000)  # 18 days
+    scores = read_scores(frame)
+    first = compare_scores(scores.blend, scores.test, "ndcg@10", bootstrap=200)
+    assert (first.comparison.segments, first.comparison.ablation) == ([], [])
+    found = look_closer(first, scores, bootstrap=200).comparison
+    for by in ("users", "week"):
+        parts = [part for part in found.segments if part.by == by]
+        assert len(parts) > (by == "week")
+        assert sum(part.requests for part in parts) == len(scores.test.requests)
+        for made in found.candidates:
+            gains = [part.differences[made.combiner].mean * part.requests for part in parts]
+            whole = made.difference["ndcg@10"].mean
+            assert sum(gains) / len(scores.test.requests) == pytest.approx(whole)
+    [apart] = found.ablation
+    assert apart.how == "refit"
+    best = next(made for made in found.candidates if made.combiner == apart.combination)
+    for part in apart.members:
+        rest = next(name for name in scores.test.scores if name != part.member)
+        change = found.members[rest]["ndcg@10"].mean - best.test["ndcg@10"].mean
+        assert part.change.mean == pytest.approx(change)
+
+
+def test_users_who_were_not_asked_in_blend_are_a_segment():
+    random = np.random.default_rng(0)
+    user, known = random.integers(30, size=50), np.arange(50) % 3 > 0
+    requests = replace(
+        read_scores(drawn()).test.requests.take(np.arange(50)), user=user.astype(np.int32)
+    )
+    found = {(part.by, part.name): part.requests for part in segments_of_requests(requests, known)}
+    assert found["users", "new"].tolist() == np.flatnonzero(~known).tolist()
+    assert found["users", "asked before"].tolist() == np.flatnonzero(known).tolist()
+
+
+def test_what_was_found_goes_into_json_and_markdown():
+    scores = read_scores(drawn())
+    first = compare_scores(scores.blend, scores.test, "ndcg@10", bootstrap=100)
+    found = look_closer(first, scores, bootstrap=100)
+    told = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert told["recommended"] == found.comparison.recommended.combiner
+    assert {"segments", "ablation", "diversity"} <= set(told)
+    gain = found.comparison.candidates[0].difference["ndcg@10"].mean
+    assert told["combinations"][0]["difference"]["ndcg@10"]["mean"] == gain
+    text = found.to_markdown()
+    assert text.startswith(found.verdict())
+    for row in found.table().rows(named=True):
+        assert f"| {row['name']} | {row['models']} | {row['ndcg@10']:.4f} |" in text
+    assert "### Segments of test" in text
+    assert "without each of its models" in text
+    assert "### Segments" not in first.to_markdown()
+
+
+def test_a_binary_task_is_looked_at_closer_too():
+    scores = read_scores(answers(), task="binary")
+    found = compare_scores(scores.blend, scores.test, "auc", bootstrap=100)
+    closer = look_closer(found, scores, bootstrap=100)
+    assert {part.by for part in closer.comparison.segments} >= {"week"}
+    assert closer.to_json()["ablation"][0]["ensemble"] in {"mean", "greedy"}
