@@ -3,7 +3,8 @@
     ensemble/ensemble.json  ensemble/items.arrow  ensemble/members/<id>/...   (.tar.gz)
 
 What arrives is untrusted until its hashes are checked: it is unpacked beside its place, within a
-bound of bytes and files, and gets its name only when every file is the one that was saved.
+bound of bytes and files, and gets its name only when every file is the one that was saved and every
+member says here what it said then.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from penchant.ensembles.artefacts.artefact import read_ensemble_card
+from penchant.ensembles.artefacts.proof import refuse_other_scores
 from penchant.ensembles.artefacts.saved import parse_combination
 from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.swap import workspace
@@ -67,9 +69,13 @@ def pack_ensemble(directory: Path, archive: Path) -> Path:
 def unpack_ensemble(archive: Path, directory: Path) -> dict[str, Any]:
     """Unpack an archive of `pack_ensemble` into a new directory; returns the artefact's card.
 
+    Members answer the artefact's self-test before it is put there. Those with a network bring torch
+    in, which takes seconds.
+
     Raises:
         ConfigError: there is no archive, or something stands where the artefact should go.
-        DataError: the archive is torn, unsafe, too large, or not what was packed; nothing is kept.
+        DataError: the archive is torn, unsafe, too large, or not what was packed, or a member
+            scores other than when it was saved; nothing is kept.
     """
     if not archive.is_file():
         raise ConfigError(
@@ -90,6 +96,7 @@ def unpack_ensemble(archive: Path, directory: Path) -> dict[str, Any]:
                 f"{archive} holds {unlisted[0]}, which its {_CARD} does not list: expected only "
                 f"the {len(listed)} files of the artefact. Export the ensemble again."
             )
+        refuse_other_scores(work / _ROOT, card)
         (work / _ROOT).rename(directory)
     return card
 
