@@ -6,24 +6,22 @@ of them. The promise holds on average where new requests are exchangeable with t
 Two things are against that: time passes between `blend` and `test`, and requests of one user are
 alike. So coverage is measured on `test`, week by week, and shown beside the promise.
 
-Oddness is either the rank (`TopSet`: as many items for everybody) or the probability (`LikelySet`:
-Least Ambiguous sets, Sadinle, Lei and Wasserman 2019: few items where the model is sure). A basket
-has many answers. `some` promises at least one of them, `each` a given one, whichever it is: the
-share of a basket's items that are in the set, which is conformal risk control of that share
-(Angelopoulos et al., ICLR 2024), and with one answer a request plain split conformal.
+Oddness is the rank, so that everybody gets as many items. A basket has many answers. `some`
+promises at least one of them, `each` a given one, whichever it is: the share of a basket's items
+that are in the set, which is conformal risk control of that share (Angelopoulos et al., ICLR 2024),
+and with one answer a request plain split conformal.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 from scipy import stats
 
 from penchant.ensembles.combiners.combiner import refuse_other_blocks
@@ -34,35 +32,20 @@ from penchant.platform.intervals import Interval
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import DAY_MS
 
-__all__ = [
-    "ConformalSet",
-    "Coverage",
-    "LikelySet",
-    "Promise",
-    "TopSet",
-    "Week",
-    "fit_likely_set",
-    "fit_top_set",
-    "measure_coverage",
-    "parse_conformal_set",
-]
+__all__ = ["Coverage", "Promise", "TopSet", "Week", "fit_top_set", "measure_coverage"]
 
 Promise = Literal["some", "each"]
 _CHUNK = 256  # requests whose targets are compared with the catalogue at once
 _MONDAY = 3  # 1970 began on a Thursday
 
 
-class _Set(BaseModel):
+class TopSet(BaseModel):
+    """The best `size` items; None where so few requests cannot promise less than everything."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     promise: Promise
     level: float = Field(gt=0, lt=1)  # how often the promise is to be kept
-
-
-class TopSet(_Set):
-    """The best `size` items; None where so few requests cannot promise less than everything."""
-
-    kind: Literal["top"] = "top"
     size: int | None = Field(ge=1)
 
     def inside(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -76,25 +59,6 @@ class TopSet(_Set):
             return asked
         ranks = stats.rankdata(np.where(asked, -scores, np.inf), method="max", axis=1)
         return np.asarray(asked & (ranks <= self.size))
-
-
-class LikelySet(_Set):
-    """Items of at least this probability; None where nothing less than everything will do."""
-
-    kind: Literal["likely"] = "likely"
-    least: float | None = Field(ge=0, le=1)
-
-    def inside(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which candidates are in each request's set, shape (R, C).
-
-        Args:
-            scores: calibrated probabilities.
-        """
-        return np.asarray((scores > 0) & (scores >= (self.least or 0.0)))
-
-
-ConformalSet = Annotated[TopSet | LikelySet, Field(discriminator="kind")]
-_SAVED: TypeAdapter[ConformalSet] = TypeAdapter(ConformalSet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,15 +82,6 @@ class Coverage:
     weeks: list[Week]
 
 
-def parse_conformal_set(content: Mapping[str, Any]) -> ConformalSet:
-    """A set from an artefact's JSON.
-
-    Raises:
-        pydantic.ValidationError: it is none.
-    """
-    return _SAVED.validate_python(content)
-
-
 def fit_top_set(
     scores: NDArray[np.float32], blend: Predictions[Blend], level: float, promise: Promise
 ) -> TopSet:
@@ -146,31 +101,11 @@ def fit_top_set(
     return TopSet(promise=promise, level=level, size=size)
 
 
-def fit_likely_set(
-    probabilities: NDArray[np.float64], blend: Predictions[Blend], level: float, promise: Promise
-) -> LikelySet:
-    """The greatest probability, down to which items keep the promise on `blend`.
-
-    Args:
-        probabilities: calibrated, shape (R, C).
-        blend: which requests were asked, and that they are those of `blend`.
-
-    Raises:
-        TypeError: the predictions are of another block.
-        DataError: the requests have no targets.
-    """
-    refuse_other_blocks(blend)
-    requests = blend.requests
-    own = probabilities[_asker(requests), requests.target]
-    bound = _bound(np.where(own > 0, -own, np.inf), requests, level, promise)
-    return LikelySet(promise=promise, level=level, least=None if math.isinf(bound) else -bound)
-
-
-def measure_coverage(fitted: ConformalSet, scores: NDArray[Any], requests: Requests) -> Coverage:
+def measure_coverage(fitted: TopSet, scores: NDArray[np.float32], requests: Requests) -> Coverage:
     """How often the promise was kept, in all and in each calendar week (UTC, from Monday).
 
     Args:
-        scores: what the set was fitted on: scores, or probabilities for a `LikelySet`. (R, C).
+        scores: the ensemble's scores, shape (R, C).
     """
     inside = fitted.inside(scores)
     size = inside.sum(axis=1)

@@ -1,4 +1,4 @@
-"""Conformal sets: the order statistic by hand, the promise over many draws, coverage by week."""
+"""Conformal sets: the order statistic by hand and by MAPIE, the promise, coverage by week."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mapie.classification import SplitConformalClassifier
+from sklearn.base import BaseEstimator, ClassifierMixin
 
 from penchant.ensembles.predictions import Predictions
-from penchant.ensembles.promises.conformal import (
-    LikelySet,
-    TopSet,
-    fit_likely_set,
-    fit_top_set,
-    measure_coverage,
-    parse_conformal_set,
-)
+from penchant.ensembles.promises.conformal import TopSet, fit_top_set, measure_coverage
 from penchant.platform.errors import DataError
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import DAY_MS, Block
@@ -59,9 +54,6 @@ def test_too_few_requests_can_promise_only_everything():
     found = fit_top_set(scores, blend, 0.95, "some")
     assert found.size is None
     assert found.inside(scores).all()
-    likely = fit_likely_set(np.full((9, 4), 0.25), blend, 0.95, "each")
-    assert likely.least is None
-    assert likely.inside(np.full((9, 4), 0.25)).all()
 
 
 def test_some_looks_at_the_best_target_and_each_at_all():
@@ -79,13 +71,6 @@ def test_baskets_count_once_however_large():
     assert fit_top_set(scores, blend, 0.45, "each").size == 6
 
 
-def test_the_least_probability_is_the_order_statistic():
-    chance = np.array([[0.5, 0.5], [0.8, 0.2], [0.6, 0.4], [0.7, 0.3]])
-    blend = ask([[0], [0], [0], [1]])  # .5, .8, .6, .3
-    assert fit_likely_set(chance, blend, 0.6, "some").least == 0.5  # ceil(5 x .6) = 3rd best
-    assert fit_likely_set(chance, blend, 0.8, "some").least == 0.3
-
-
 def test_ties_across_the_edge_stay_out_and_count_as_behind():
     scores = np.array([[3, 1, 1, 0]] * 4, dtype=np.float32)
     blend = ask([[1]] * 4)
@@ -99,9 +84,6 @@ def test_what_is_not_asked_for_is_never_inside():
     assert TopSet(promise="some", level=0.9, size=3).inside(scores).tolist() == [
         [True, False, True]
     ]
-    chance = np.array([[0.7, 0.0, 0.3]])
-    found = LikelySet(promise="some", level=0.9, least=None).inside(chance)
-    assert found.tolist() == [[True, False, True]]
 
 
 def test_a_target_that_is_not_asked_for_is_a_miss():
@@ -112,27 +94,53 @@ def test_a_target_that_is_not_asked_for_is_a_miss():
 
 
 @pytest.mark.parametrize("promise", ["some", "each"])
-@pytest.mark.parametrize("kind", ["top", "likely"])
-def test_the_promise_is_kept_on_average_over_many_draws(kind, promise):
-    """Exchangeable requests: mean coverage is at least the level, and hardly more.
-
-    The bound from above is level + 1/(n + 1) without ties (Angelopoulos and Bates, 2021, D.1);
-    ranks tie, so that only the probabilities are held to it.
-    """
+def test_the_promise_is_kept_on_average_over_many_draws(promise):
+    """Exchangeable requests: mean coverage is at least the level."""
     random, level, kept = np.random.default_rng(0), 0.8, []
     for _ in range(150):
         logits = random.normal(0, 1.5, (280, 12))
         noise = random.gumbel(size=(2, 280, 12))
         baskets = [sorted({int(a), int(b)}) for a, b in (logits + noise).argmax(axis=2).T]
-        scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-        blend = ask(baskets[:80])
-        fit = {"top": fit_top_set, "likely": fit_likely_set}[kind]
-        found = fit(scores[:80], blend, level, promise)
-        kept.append(measure_coverage(found, scores[80:], ask(baskets[80:]).requests).coverage.mean)
-    error = np.std(kept) / np.sqrt(len(kept))
-    assert np.mean(kept) > level - 3 * error
-    if kind == "likely":
-        assert np.mean(kept) < level + 1 / 81 + 3 * error
+        found = fit_top_set(logits[:80], ask(baskets[:80]), level, promise)
+        kept.append(measure_coverage(found, logits[80:], ask(baskets[80:]).requests).coverage.mean)
+    assert np.mean(kept) > level - 3 * np.std(kept) / np.sqrt(len(kept))
+
+
+class Given(ClassifierMixin, BaseEstimator):
+    """A classifier for MAPIE whose probabilities are the features that it is asked about."""
+
+    def __init__(self, width=0):
+        self.classes_ = np.arange(width)
+
+    def fit(self, X, y):
+        return self
+
+    def predict(self, X):
+        return X.argmax(axis=1)
+
+    def predict_proba(self, X):
+        return X
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+
+def test_the_sets_are_the_librarys():
+    """MAPIE's split-conformal top-k sets; with one target a request, the only kind it knows."""
+    random, levels = np.random.default_rng(0), [0.5, 0.8, 0.9, 0.95]
+    logits = random.normal(0, 1.5, (203, 12))
+    target = (logits + random.gumbel(size=logits.shape)).argmax(axis=1)
+    chance = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    peer = SplitConformalClassifier(
+        Given(12), confidence_level=levels, conformity_score="top_k", prefit=True
+    )
+    peer.conformalize(chance[:103], target[:103])
+    _, expected = peer.predict_set(chance[103:])  # (R, C, levels)
+    blend = ask([[item] for item in target[:103]])
+    for at, level in enumerate(levels):
+        found = fit_top_set(logits[:103], blend, level, "some")
+        assert fit_top_set(logits[:103], blend, level, "each").size == found.size
+        np.testing.assert_array_equal(found.inside(logits[103:]), expected[:, :, at])
 
 
 def test_coverage_is_counted_by_calendar_week():
@@ -148,20 +156,10 @@ def test_coverage_is_counted_by_calendar_week():
     assert some.coverage.mean == 0.75
 
 
-def test_sets_survive_json():
-    for found in (
-        TopSet(promise="some", level=0.9, size=7),
-        LikelySet(promise="each", level=0.8, least=0.1 + 0.2),
-        TopSet(promise="each", level=0.9, size=None),
-    ):
-        assert parse_conformal_set(found.model_dump(mode="json")) == found
-
-
 @pytest.mark.parametrize("block", [Block.SELECT, Block.TEST])
-@pytest.mark.parametrize("fit", [fit_top_set, fit_likely_set])
-def test_other_blocks_are_refused(fit, block):
+def test_other_blocks_are_refused(block):
     with pytest.raises(TypeError, match="blend"):
-        fit(falling(2, 3), replace(ask([[0], [1]]), block=block), 0.9, "some")
+        fit_top_set(falling(2, 3), replace(ask([[0], [1]]), block=block), 0.9, "some")
 
 
 def test_requests_without_targets_are_refused():
