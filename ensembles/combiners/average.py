@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from penchant.ensembles.combinations.even import EvenShares
 from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.budget import Budget
 from penchant.ensembles.combiners.combiner import BOTH_TASKS, refuse_other_blocks
 from penchant.ensembles.combiners.greedy import alone
 from penchant.ensembles.predictions import Blend, Predictions
@@ -52,6 +53,7 @@ class MeanCombiner:
     """Equal weights for the `top` members by quality on `blend`."""
 
     top: int = 5
+    budget: Budget = Budget()
 
     @property
     def name(self) -> str:
@@ -62,7 +64,7 @@ class MeanCombiner:
         return BOTH_TASKS
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
-        chosen = best_members(predictions, metric, self.top)
+        chosen = best_members(predictions, metric, self.top, self.budget)
         weights = {name: 1 / len(chosen) for name in chosen}
         return Linear(normalization=predictions.normalization, weights=weights)
 
@@ -72,6 +74,7 @@ class MedianCombiner:
     """The median of the `top` members by quality on `blend`."""
 
     top: int = 5
+    budget: Budget = Budget()
 
     @property
     def name(self) -> str:
@@ -82,16 +85,23 @@ class MedianCombiner:
         return BOTH_TASKS
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Median:
-        chosen = best_members(predictions, metric, self.top)
+        chosen = best_members(predictions, metric, self.top, self.budget)
         return Median(normalization=predictions.normalization, members=tuple(chosen))
 
 
-def best_members(predictions: Predictions[Blend], metric: str, top: int) -> list[str]:
+def best_members(
+    predictions: Predictions[Blend], metric: str, top: int, budget: Budget | None = None
+) -> list[str]:
     """The best members alone on `blend`, best first; of equals the first by name.
 
+    Args:
+        budget: what would pass one of its limits is left out; None: nothing is.
+
     Raises:
+        ConfigError: no member is within the budget.
         TypeError: the predictions are of another block.
     """
     refuse_other_blocks(predictions)
     found = alone(predictions.scores, predictions.requests, metric)
-    return sorted(found, key=lambda name: (-round(found[name], 12), name))[:top]
+    ranked = sorted(found, key=lambda name: (-round(found[name], 12), name))
+    return (budget or Budget()).first(ranked, top)

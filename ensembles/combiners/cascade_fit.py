@@ -5,6 +5,9 @@ that they have. The first few of either order (up to four, then twice as many ea
 that could answer, with weights fitted for it alone. All cascades of up to three stages are tried,
 with thresholds at every twentieth of the requests (every fifth with three). That is quick: how well
 each stage would answer each request, and how sure it would be, is computed once.
+
+Within a budget the base is fitted within it, and cascades whose stages, one after the other, may
+take longer than its latency are not tried: the base alone, asked at once, always is within it.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 
 from penchant.ensembles.combinations.cascade import Cascade, Signal, Stage, certainty
 from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.budget import Budget
 from penchant.ensembles.combiners.combiner import quality, refuse_other_blocks
 from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.predictions import Blend, Predictions
@@ -42,6 +46,8 @@ class CascadePoint:
     cost_ms: float  # expected, a request
     value: float  # target metric; larger is better, also for losses
     kept: float  # share of the base's gain over the best single of the cheapest stage
+    base_gain: float  # that gain; larger is better, also for losses
+    base_ms: float  # what the base costs, a request
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ class CascadeCombiner:
     Args:
         cost_ms: score time of every member, milliseconds a request.
         keep: share of the gain over the best single member of the cheapest stage.
-        base: picks and weighs members.
+        base: picks and weighs members, within its budget.
     """
 
     cost_ms: Mapping[str, float]
@@ -84,9 +90,10 @@ class CascadeCombiner:
             quality(predictions.scores[name], predictions.requests, metric)
             for name in mixes[0].weights
         )
-        trials = _Trials(mixes, predictions, metric, self.cost_ms)
+        trials = _Trials(mixes, predictions, metric, self.cost_ms, self.base.budget)
         gain = quality(mixes[-1].merge(predictions.scores, None), predictions.requests, metric)
         gain -= single
+        whole_ms = sum(self.cost_ms[name] for name in mixes[-1].weights)
         points: list[CascadePoint] = []
         for trial in sorted(trials.all(), key=lambda trial: (trial.cost_ms, -trial.value)):
             if not points or trial.value > points[-1].value:
@@ -95,7 +102,14 @@ class CascadeCombiner:
                 cascade = trials.cascade(trial)
                 cost = cascade.expected_cost_ms()
                 points.append(
-                    CascadePoint(cascade=cascade, cost_ms=cost, value=trial.value, kept=kept)
+                    CascadePoint(
+                        cascade=cascade,
+                        cost_ms=cost,
+                        value=trial.value,
+                        kept=kept,
+                        base_gain=gain,
+                        base_ms=whole_ms,
+                    )
                 )
         return points
 
@@ -142,8 +156,10 @@ class _Trials:
         predictions: Predictions[Blend],
         metric: str,
         cost_ms: Mapping[str, float],
+        budget: Budget,
     ) -> None:
         self._mixes, self._cost_ms, self._metric = mixes, cost_ms, metric
+        self._max_latency_ms = budget.max_latency_ms
         self._requests, self._normalization = predictions.requests, predictions.normalization
         self._k = int(metric.partition("@")[2] or 1)
         self._sure: dict[Signal, list[NDArray[np.float64]]] = {s: [] for s in get_args(Signal)}
@@ -173,9 +189,16 @@ class _Trials:
         for signal in self._sure:
             for early, steps in _SHARES.items():
                 for places in combinations(range(len(self._mixes)), early + 1):
-                    if all(self._asked(places)):
+                    if all(self._asked(places)) and self._in_time(places):
                         for shares in product(steps, repeat=early):
                             yield from self._judged(places, shares, signal)
+
+    def _in_time(self, places: Sequence[int]) -> bool:
+        """Whether a request that no stage but the last is sure of is answered in time."""
+        if self._max_latency_ms is None:
+            return True
+        slowest = (max(self._cost_ms[name] for name in own) for own in self._asked(places))
+        return sum(slowest) <= self._max_latency_ms
 
     def cascade(self, trial: _Trial) -> Cascade:
         """The cascade that was tried."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from penchant.ensembles.combiners.average import MeanCombiner, MedianCombiner
+from penchant.ensembles.combiners.budget import Budget
 from penchant.ensembles.combiners.cascade_fit import CascadeCombiner
 from penchant.ensembles.combiners.combiner import Combiner
 from penchant.ensembles.combiners.fusion import RankMeanCombiner, ReciprocalRankCombiner
@@ -13,40 +15,66 @@ from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.combiners.layers import LayersCombiner
 from penchant.ensembles.combiners.stack import StackCombiner
 from penchant.ensembles.combiners.weights import WeightsCombiner
+from penchant.ensembles.combiners.within import WithinBudget
 from penchant.ensembles.predictions import Blend, Predictions
 from penchant.platform import config
 
-__all__ = ["MIN_POSITIVES", "can_fit_weights", "make_combiners", "only_mean"]
+__all__ = ["MIN_POSITIVES", "budget_of", "can_fit_weights", "make_combiners", "only_mean"]
 
 #: Fewer labels of a kind than this cannot fit weights: 43 chose the wrong member in our own study.
 MIN_POSITIVES = 200
 
 
+def budget_of(settings: config.Ensemble, cost_ms: Mapping[str, float] | None) -> Budget:
+    """The limits that the experiment sets.
+
+    Raises:
+        ConfigError: there is a limit of time, and nobody has measured it.
+    """
+    return Budget(
+        max_latency_ms=settings.max_latency_ms,
+        max_members=settings.max_members,
+        max_cost_ms=settings.max_cost_ms,
+        score_ms=cost_ms or {},
+    )
+
+
 def make_combiners(
     settings: config.Ensemble, task: str, cost_ms: Mapping[str, float] | None
 ) -> list[Combiner]:
-    """In the order of the experiment, those that the task has.
+    """In the order of the experiment, those that the task has, each within its budget.
+
+    Averages and greedy selection pick their members within it, a cascade is built on that, and the
+    others combine what greedy selection within it has found. Bags are of greedy selection alone:
+    gate and cascade select many times, and are built on one selection from all members.
 
     Args:
         task: `next_item` or `binary`; a place among others means nothing where there are none.
         cost_ms: score time of each member; a cascade is left out where nobody has measured it.
     """
-    greedy = GreedyCombiner(max_rounds=settings.max_rounds)
-    known: dict[str, Combiner] = {
-        "mean": MeanCombiner(),
-        "median": MedianCombiner(),
-        "rank_mean": RankMeanCombiner(),
-        "reciprocal_rank": ReciprocalRankCombiner(),
-        "greedy": greedy,
-        "weights": WeightsCombiner(),
-        "layers": LayersCombiner(),
-        "gate": GateCombiner(base=greedy),
-        "stack": StackCombiner(),
-    }
+    budget = budget_of(settings, cost_ms)
+    plain = GreedyCombiner(
+        max_rounds=settings.max_rounds, start=settings.sorted_start, budget=budget
+    )
+    free: list[Combiner] = [
+        WeightsCombiner(),
+        LayersCombiner(),
+        GateCombiner(base=replace(plain, budget=Budget())),
+        StackCombiner(),
+    ]
+    made: list[Combiner] = [
+        MeanCombiner(budget=budget),
+        MedianCombiner(budget=budget),
+        RankMeanCombiner(budget=budget),
+        ReciprocalRankCombiner(budget=budget),
+        replace(plain, bags=settings.bags),
+        *([WithinBudget(one, plain) for one in free] if budget.limited else free),
+    ]
     if cost_ms is not None:
-        known["cascade"] = CascadeCombiner(cost_ms, base=greedy)
-    made = [known[name] for name in settings.combiners if name in known]
-    return [combiner for combiner in made if task in combiner.tasks]
+        made.append(CascadeCombiner(cost_ms, base=plain))
+    known = {combiner.name: combiner for combiner in made}
+    wanted = [known[name] for name in settings.combiners if name in known]
+    return [combiner for combiner in wanted if task in combiner.tasks]
 
 
 def can_fit_weights(blend: Predictions[Blend]) -> bool:

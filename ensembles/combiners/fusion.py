@@ -26,6 +26,7 @@ from scipy import stats
 
 from penchant.ensembles.combinations.even import EvenShares
 from penchant.ensembles.combiners.average import best_members
+from penchant.ensembles.combiners.budget import Budget
 from penchant.ensembles.predictions import Blend, Predictions
 from penchant.platform.errors import ConfigError
 
@@ -90,6 +91,7 @@ class RankMeanCombiner:
 
     top: int = 5
     depth: int = DEPTH
+    budget: Budget = Budget()
 
     @property
     def name(self) -> str:
@@ -100,7 +102,7 @@ class RankMeanCombiner:
         return frozenset({"next_item"})
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> RankMean:
-        members = _ranked_members(predictions, metric, self.top)
+        members = _ranked_members(predictions, metric, self.top, self.budget)
         how = predictions.normalization
         return RankMean(normalization=how, members=members, depth=self.depth)
 
@@ -112,6 +114,7 @@ class ReciprocalRankCombiner:
     top: int = 5
     depth: int = DEPTH
     k: float = 60.0
+    budget: Budget = Budget()
 
     @property
     def name(self) -> str:
@@ -122,7 +125,7 @@ class ReciprocalRankCombiner:
         return frozenset({"next_item"})
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> ReciprocalRank:
-        members = _ranked_members(predictions, metric, self.top)
+        members = _ranked_members(predictions, metric, self.top, self.budget)
         how = predictions.normalization
         return ReciprocalRank(normalization=how, members=members, depth=self.depth, k=self.k)
 
@@ -160,10 +163,12 @@ def first_places(scores: NDArray[np.float32], depth: int) -> NDArray[np.float32]
     return places
 
 
-def _ranked_members(predictions: Predictions[Blend], metric: str, top: int) -> tuple[str, ...]:
+def _ranked_members(
+    predictions: Predictions[Blend], metric: str, top: int, budget: Budget
+) -> tuple[str, ...]:
     if predictions.requests.label is not None:
         raise ConfigError(
             "ensemble.combiners: rank_mean and reciprocal_rank order the candidates of a request, "
             "got `binary` requests of one candidate each. Leave them out."
         )
-    return tuple(best_members(predictions, metric, top))
+    return tuple(best_members(predictions, metric, top, budget))

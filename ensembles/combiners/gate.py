@@ -4,6 +4,11 @@ A member that reads the last basket well is worth more where that was yesterday,
 what everybody buys is worth more where little is known of the user. A segment has few requests to
 learn that from, so its weights are mixed with the weights for all; how much of its own a segment
 gets is decided on users that the weights were not fitted on: nothing, if that is best.
+
+Segments are always of history length and days since the last event. To let each gate choose its
+split by the same rule was tried on groceries and left: of nine splits, with the share of repeats,
+hour and weekday too, this one was best on users that fitted no weights, none was better or worse
+than greedy selection on `test` for sure, and each split more to try costs a gate more.
 """
 
 from __future__ import annotations

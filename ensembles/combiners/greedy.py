@@ -11,6 +11,7 @@ taken; where AutoGluon then draws, the first by name is taken, so that nothing h
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.budget import Budget
 from penchant.ensembles.combiners.combiner import BOTH_TASKS, quality, refuse_other_blocks
 from penchant.ensembles.combiners.ranking_search import RankingSearch
 from penchant.ensembles.predictions import Blend, Predictions
@@ -39,6 +41,8 @@ class GreedyCombiner:
             1 is one selection from all of them. With more, the best member may be left out.
         sample: requests that members are tried on. Where there are more, every n-th decides what
             is added, and all of them where to stop (AutoGluon's `subsample_size`).
+        budget: members that would pass one of its limits are not candidates for the next addition.
+            Of bags, the heaviest members that are within it together are kept.
     """
 
     max_rounds: int = 50
@@ -46,6 +50,7 @@ class GreedyCombiner:
     start: int = 1
     bags: int = 1
     sample: int = 5000
+    budget: Budget = Budget()
 
     @property
     def name(self) -> str:
@@ -56,17 +61,27 @@ class GreedyCombiner:
         return BOTH_TASKS
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
+        return self._found(predictions, metric)[-1]
+
+    def path(self, predictions: Predictions[Blend], metric: str) -> list[Linear]:
+        """The best averages on the way while 1, 2, 3, .. members were in; the last is `fit`'s.
+
+        Of bags, which have ways of their own, there is only the last.
+        """
+        return list(self._found(predictions, metric))
+
+    def _found(self, predictions: Predictions[Blend], metric: str) -> list[Linear]:
         refuse_other_blocks(predictions)
         key = (self, metric)  # gate and cascade begin with what `greedy` has found
         if key not in predictions.fitted:
             predictions.fitted[key] = self._fit(predictions, metric)
-        found: Linear = predictions.fitted[key]
+        found: list[Linear] = predictions.fitted[key]
         return found
 
-    def _fit(self, predictions: Predictions[Blend], metric: str) -> Linear:
+    def _fit(self, predictions: Predictions[Blend], metric: str) -> list[Linear]:
         scores, requests = predictions.scores, predictions.requests
         single = alone(scores, requests, metric)
-        bags = self._drawn(sorted(scores))
+        bags = self._drawn(self.budget.alone(sorted(scores)))
         weights = dict.fromkeys(sorted(scores), 0.0)
         tried = _every_nth(predictions, self.sample)
         for names in bags:
@@ -75,11 +90,19 @@ class GreedyCombiner:
             if tried is not predictions:
                 few = {name: tried.scores[name] for name in names}
                 search = _search(few, tried.requests, metric)
-            chosen = self._select({name: single[name] for name in names}, search, whole)
-            for name in chosen:
-                weights[name] += 1 / len(chosen) / len(bags)
+            steps = self._select({name: single[name] for name in names}, search, whole)
+            if len(bags) == 1:
+                return [
+                    Linear(normalization=predictions.normalization, weights=_even(chosen))
+                    for chosen in _prefixes(steps)
+                ]
+            for name, weight in _even(_best(steps)).items():
+                weights[name] += weight / len(bags)
         used = {name: weight for name, weight in weights.items() if weight}
-        return Linear(normalization=predictions.normalization, weights=used)
+        if self.budget.limited:
+            kept = self.budget.first(sorted(used, key=lambda name: (-used[name], name)))
+            used = {name: used[name] / sum(used[one] for one in kept) for name in kept}
+        return [Linear(normalization=predictions.normalization, weights=used)]
 
     def _drawn(self, names: list[str]) -> list[list[str]]:
         """The members of each bag."""
@@ -90,8 +113,10 @@ class GreedyCombiner:
             sorted(random.choice(names, half, replace=False).tolist()) for _ in range(self.bags)
         ]
 
-    def _select(self, single: Mapping[str, float], search: Search, whole: Search) -> list[str]:
-        """The members of the best average on the way, as often as they are in.
+    def _select(
+        self, single: Mapping[str, float], search: Search, whole: Search
+    ) -> list[tuple[str, float]]:
+        """Members as they were added, and what the average was worth then.
 
         Args:
             single: quality of each member alone.
@@ -100,14 +125,17 @@ class GreedyCombiner:
         """
         digits = 6 if max(map(abs, single.values())) > 1e-4 else 15
         ranked = sorted(single, key=lambda name: -round(single[name], digits))
+        first = self.budget.first(ranked, self.start)
+        free = not self.budget.limited
         chosen: list[str] = []
-        best_value, best_length = float("-inf"), 0
+        steps: list[tuple[str, float]] = []
         while len(chosen) < self.max_rounds:
-            possible = list(single)
-            if len(chosen) < min(self.start, len(ranked)):
-                possible = [ranked[len(chosen)]]
-            elif len(chosen) - best_length >= self.patience:
+            if len(chosen) < len(first):
+                possible = [first[len(chosen)]]
+            elif len(chosen) - len(_best(steps)) >= self.patience:
                 break
+            else:
+                possible = [name for name in single if free or self.budget.admits(chosen, name)]
             found = search.values(possible) if chosen else single
             values = {name: round(found[name], digits) for name in possible}
             picked = max(possible, key=lambda name: (values[name], name in chosen))
@@ -117,9 +145,26 @@ class GreedyCombiner:
                 whole.add(picked)
             search.add(picked)
             chosen.append(picked)
-            if value > best_value:
-                best_value, best_length = value, len(chosen)
-        return chosen[:best_length]
+            steps.append((picked, value))
+        return steps
+
+
+def _best(steps: Sequence[tuple[str, float]]) -> list[str]:
+    """The members of the first of the best averages on the way, as often as they are in."""
+    values = [value for _, value in steps]
+    return [name for name, _ in steps[: values.index(max(values)) + 1]]
+
+
+def _prefixes(steps: Sequence[tuple[str, float]]) -> list[list[str]]:
+    """The best while at most 1, 2, 3, .. members were in, up to the best of all."""
+    whole = _best(steps)
+    added = [at for at, name in enumerate(whole) if name not in whole[:at]]  # a member's first time
+    return [_best(steps[:end]) for end in added[1:]] + [whole]
+
+
+def _even(chosen: Sequence[str]) -> dict[str, float]:
+    """Weights by how often a member is in, in the order of names."""
+    return {name: count / len(chosen) for name, count in sorted(Counter(chosen).items())}
 
 
 def _every_nth(predictions: Predictions[Blend], most: int) -> Predictions[Blend]:
