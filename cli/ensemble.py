@@ -27,10 +27,21 @@ def compare(
     place: RunDir,
     max_latency_ms: Annotated[
         float | None,
-        typer.Option(min=0, help="Recommend nothing whose slowest member takes longer."),
+        typer.Option(min=0, help="Combine and recommend nothing whose slowest member is slower."),
     ] = None,
     max_members: Annotated[
-        int | None, typer.Option(min=1, help="Recommend nothing with more members.")
+        int | None, typer.Option(min=1, help="Combine and recommend no more members.")
+    ] = None,
+    max_cost_ms: Annotated[
+        float | None,
+        typer.Option(min=0, help="Measured milliseconds a request, summed over members."),
+    ] = None,
+    bags: Annotated[
+        int | None,
+        typer.Option(min=1, help="Greedy selections from random halves of the members, averaged."),
+    ] = None,
+    sorted_start: Annotated[
+        int | None, typer.Option(min=1, help="Best members that greedy selection begins with.")
     ] = None,
     combiners: Annotated[
         list[str] | None,
@@ -41,12 +52,14 @@ def compare(
 ) -> None:
     """Fit every combiner on `blend`, judge once on `test`, write artefacts and the report.
 
-    Needs no cluster and fits no member: it reads the prediction store.
+    Needs no cluster and fits no member: it reads the prediction store. Earlier origins of the run
+    are compared again too. Combiners pick their members within the limits.
 
     \b
     Examples:
       penchant ensemble compare runs/demo
       penchant ensemble compare runs/demo --combiner greedy --combiner stack --max-latency-ms 5
+      penchant ensemble compare runs/demo --max-members 3 --bags 20 --sorted-start 5
     """
     from penchant.cli.show import show_report
     from penchant.ensembles.experiment import compare_again
@@ -57,6 +70,9 @@ def compare(
         for name, value in (
             ("max_latency_ms", max_latency_ms),
             ("max_members", max_members),
+            ("max_cost_ms", max_cost_ms),
+            ("bags", bags),
+            ("sorted_start", sorted_start),
             ("combiners", None if combiners is None else _checked(combiners)),
         )
         if value is not None
@@ -96,7 +112,8 @@ def refit(
 ) -> None:
     """Fit an ensemble's members again up to the newest event, with the same weights, for serving.
 
-    Its figures stay those measured before: nothing is left to measure the refit on.
+    Its figures stay those measured before: nothing is left to measure the refit on. What a refit up
+    to the test block changed is in its card, where the experiment says `refit: true`.
 
     \b
     Example:
@@ -195,7 +212,10 @@ def import_(
         Path, typer.Argument(metavar="NEW_DIR", help="Where it is put; nothing may stand there.")
     ],
 ) -> None:
-    """Unpack an ensemble, check every file against its hash, and only then put it in its place.
+    """Unpack an ensemble, check every file's hash and every member's scores, then put it there.
+
+    Each member answers the requests that were stored with it and has to give the same scores here.
+    Members with a network bring torch in for that, which takes seconds.
 
     \b
     Example:
@@ -204,4 +224,7 @@ def import_(
     from penchant.ensembles.artefacts.pack import unpack_ensemble
 
     card = unpack_ensemble(archive, directory)
-    print(f"{directory}: {card['name']}, {len(card['weights'])} members, all hashes right")
+    print(
+        f"{directory}: {card['name']}, {len(card['weights'])} members: all hashes are right, "
+        "and all members score as on the day they were saved"
+    )

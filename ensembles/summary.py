@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform as system
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -11,6 +12,7 @@ from typing import Any
 from penchant.ensembles.artefacts.artefact import save_ensemble
 from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.comparing.choice import best_alone
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.findings import findings
 from penchant.ensembles.promises.assurance import Assurance
@@ -18,11 +20,11 @@ from penchant.platform.cluster import cpu_budget
 from penchant.platform.describe import describe
 from penchant.platform.events import read_log_card
 from penchant.platform.intervals import Interval
-from penchant.platform.metrics import sign_of
+from penchant.platform.metrics import LOWER_IS_BETTER, sign_of
 from penchant.platform.prepared import Prepared
 from penchant.trainers.member import read_card
 
-__all__ = ["SINGLE", "build_report", "save_artefacts"]
+__all__ = ["SINGLE", "build_report", "combinations_of", "save_artefacts"]
 
 #: Name of the artefact that holds the best single member alone.
 SINGLE = "single"
@@ -73,36 +75,51 @@ def build_report(
     return report
 
 
+def combinations_of(comparison: Comparison) -> dict[str, Combination]:
+    """Every combination, and under `SINGLE` the single member that would be shipped alone."""
+    alone = Linear(normalization="none", weights={_single(comparison): 1.0})
+    return {SINGLE: alone} | {one.combiner: one.combination for one in comparison.candidates}
+
+
 def save_artefacts(
-    prepared: Prepared, comparison: Comparison, assured: Assurance | None = None
+    prepared: Prepared,
+    comparison: Comparison,
+    assured: Assurance | None = None,
+    refits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Save every combination, and the best single member, as something Serve can load.
 
     Args:
         assured: of what is recommended; goes into that artefact.
+        refits: by name, what a refit changed on `test`; goes into the card beside `test`.
     """
-    single = comparison.choice
-    if single not in comparison.members:
-        single = comparison.best_single
-    alone = Linear(normalization="none", weights={single: 1.0})
-    made: dict[str, Combination] = {SINGLE: alone}
-    made |= {candidate.combiner: candidate.combination for candidate in comparison.candidates}
+    blocks = prepared.blocks.to_json()
     facts = {
-        "data_until": prepared.blocks.to_json()["select"],
+        "data_until": blocks["select"],
         "metric": comparison.metric,
         "types": read_log_card(prepared.run.log).get("types", []),
     }
     tests = {c.combiner: c.test for c in comparison.candidates}
-    tests[SINGLE] = comparison.members[single]
+    tests[SINGLE] = comparison.members[_single(comparison)]
     shipped = comparison.shipped
-    for name, combination in made.items():
+    for name, combination in combinations_of(comparison).items():
         figures: dict[str, Any] = {"test": _json(tests[name])}
         if assured is not None and combination == shipped:
             figures["calibrator"] = assured.calibrator.model_dump(mode="json")
-            figures["sets"] = [{"size": n, "promised": c.promised} for n, c in assured.sets.items()]
+            figures["sets"] = [
+                {"size": kept.size, "promised": level} for level, kept in assured.sets.items()
+            ]
+        if refits is not None and name in refits:
+            of = f"the same weights over members refitted with data until {blocks['test']}"
+            figures["refit"] = {"of": of, **refits[name]}
         save_ensemble(
             prepared.run, name, combination, prepared.experiment.requests, facts | figures
         )
+
+
+def _single(comparison: Comparison) -> str:
+    chosen = comparison.choice
+    return chosen if chosen in comparison.members else comparison.best_single
 
 
 def _ranked(comparison: Comparison) -> list[tuple[str, Mapping[str, Interval]]]:
@@ -122,6 +139,9 @@ def _member(
         "kind": recipe.kind,
         "window": recipe.window.model_dump(),
         "size": None if size is None else size.label,
+        "recipe": json.loads(
+            recipe.model_dump_json(exclude_defaults=True, exclude={"kind", "name", "window"})
+        ),
         "train_s": facts["train_s"],
         "params": facts["params"],
         "score_ms": facts["score_ms"],
@@ -163,15 +183,8 @@ def _ensemble(metric: str, candidate: Candidate) -> dict[str, Any]:
 
 def _verdict(comparison: Comparison) -> str:
     made = {candidate.combiner: candidate for candidate in comparison.candidates}
-    limits = [
-        *([f"{comparison.max_latency_ms:g} ms"] if comparison.max_latency_ms else []),
-        *([f"{comparison.max_members} members"] if comparison.max_members else []),
-    ]
-    if limits:
-        within = f"Within {' and '.join(limits)}, ship {comparison.choice}: of what fits, "
-        if comparison.choice in made:
-            return within + "it is surely better on the blend block than any member alone."
-        return within + "no ensemble was surely better on the blend block than this member alone."
+    if comparison.budget.limited:
+        return _verdict_within(comparison)
     recommended = made.get(comparison.choice)
     if recommended is None:
         return (
@@ -182,6 +195,24 @@ def _verdict(comparison: Comparison) -> str:
     return (
         f"Ship the ensemble {recommended.combiner} of {size} members: on users of the blend block "
         f"that fitted no weights it gained {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]."
+    )
+
+
+def _verdict_within(comparison: Comparison) -> str:
+    low_is_good = comparison.metric in LOWER_IS_BETTER
+    alone = best_alone(comparison.options, low_is_good=low_is_good, budget=comparison.budget)
+    shipped = next(option for option in comparison.options if option.name == comparison.choice)
+    within = f"Within {comparison.budget}, ship"
+    if shipped.gain is None:
+        return (
+            f"{within} {shipped.name} alone: on users of the blend block that fitted no weights, "
+            "no ensemble within it was surely better."
+        )
+    gain = shipped.gain
+    return (
+        f"{within} the ensemble {shipped.name} of {shipped.members} members: on users of the blend "
+        f"block that fitted no weights it gained {gain.mean:+.4f} [{gain.low:+.4f}, "
+        f"{gain.high:+.4f}] over {alone.name}, the best single member within it."
     )
 
 

@@ -2,7 +2,8 @@
 
 Quality is that of `blend`, for combinations on users that their weights were not fitted on. Two
 prices: `latency_ms`, the slowest member, for an endpoint that asks all members at once, as ours
-does; and `work_ms`, the sum over members, which is what is paid for a request.
+does (of a cascade, which is asked stage by stage, the sum of each stage's slowest); and `work_ms`,
+the sum over members, which is what is paid for a request.
 """
 
 from __future__ import annotations
@@ -10,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from penchant.ensembles.combiners.budget import Budget
 from penchant.platform.errors import ConfigError
 from penchant.platform.intervals import Interval
 
-__all__ = ["Cost", "Option", "choose", "pareto"]
+__all__ = ["Cost", "Option", "best_alone", "choose", "pareto"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +34,7 @@ class Option:
     members: int
     quality: float  # target metric on `blend`
     select: float | None = None  # target metric there; None: a combination
-    gain: Interval | None = None  # over the best single member, on unseen users; None: a member
+    gain: Interval | None = None  # over the best member that fits, on unseen users; None: a member
     latency_ms: float
     work_ms: float
     params: int
@@ -47,21 +49,24 @@ class Option:
         *,
         select: float | None = None,
         gain: Interval | None = None,
+        stages: Sequence[Sequence[str]] | None = None,
         work_ms: float | None = None,
     ) -> Option:
         """An option of these members.
 
         Args:
+            stages: members that are asked together, stage after stage; None: all at once.
             work_ms: what a request costs where not every member is asked; None: their sum.
         """
         parts = [costs[member] for member in used]
+        together = [used] if stages is None else stages
         return cls(
             name=name,
             members=len(parts),
             quality=quality,
             select=select,
             gain=gain,
-            latency_ms=max(part.score_ms for part in parts),
+            latency_ms=sum(max(costs[name].score_ms for name in stage) for stage in together),
             work_ms=sum(part.score_ms for part in parts) if work_ms is None else work_ms,
             params=sum(part.params for part in parts),
         )
@@ -80,52 +85,55 @@ def pareto(options: Sequence[Option], *, low_is_good: bool) -> list[Option]:
     return front
 
 
-def choose(
-    options: Sequence[Option],
-    *,
-    low_is_good: bool,
-    max_latency_ms: float | None = None,
-    max_members: int | None = None,
+def best_alone(
+    options: Sequence[Option], *, low_is_good: bool, budget: Budget | None = None
 ) -> Option:
+    """Of the single members within a budget, the one that `select` names the best.
+
+    Raises:
+        ConfigError: none is within it.
+    """
+    sign = -1 if low_is_good else 1
+    singles = {option: option.select for option in options if option.select is not None}
+    fitting = [option for option in singles if _fits(option, budget)]
+    if not fitting:
+        fastest = min(options, key=lambda option: option.latency_ms)
+        raise ConfigError(
+            f"no member fits {budget}: the fastest, {fastest.name}, takes "
+            f"{fastest.latency_ms:.3g} ms. Raise the limit."
+        )
+    return max(fitting, key=lambda option: sign * (singles[option] or 0.0))
+
+
+def choose(options: Sequence[Option], *, low_is_good: bool, budget: Budget | None = None) -> Option:
     """The best option within a budget: a combination only where its gain is sure.
 
     Of the single members that fit, `select` names the best. A combination that fits is taken where
-    what it is sure to reach on `blend`, the near edge of its interval, is above that member.
-    Without limits this is what `Comparison.recommended` says.
+    the interval of its paired gain over that member lies on the good side of zero, and of several
+    the one that is best. Without limits this is what `Comparison.recommended` says.
 
     Args:
-        max_latency_ms: of the slowest member; None: any.
-        max_members: None: any number.
+        options: gains are over the best single member that fits the budget.
 
     Raises:
         ConfigError: nothing fits.
     """
-    fitting = [
+    alone = best_alone(options, low_is_good=low_is_good, budget=budget)
+    sign = -1 if low_is_good else 1
+    sure = [
         option
         for option in options
-        if (max_latency_ms is None or option.latency_ms <= max_latency_ms)
-        and (max_members is None or option.members <= max_members)
+        if option.gain is not None
+        and min(sign * option.gain.low, sign * option.gain.high) > 0
+        and _fits(option, budget)
     ]
-    if not fitting:
-        fastest = min(options, key=lambda option: option.latency_ms)
-        raise ConfigError(
-            f"no member or combination fits --max-latency-ms {max_latency_ms} and --max-members "
-            f"{max_members}: the fastest, {fastest.name}, takes {fastest.latency_ms:.3g} ms with "
-            f"{fastest.members} member(s). Raise the budget."
-        )
-    sign = -1 if low_is_good else 1
-    singles = {option: option.select for option in fitting if option.select is not None}
-    alone = max(singles, key=lambda option: sign * singles[option], default=None)
-    base = float("-inf") if alone is None else sign * alone.quality
-    sure = [o for o in fitting if o.gain is not None and _worst(o, o.gain, sign) > base]
-    best = max(sure, key=lambda option: sign * option.quality, default=alone)
-    return best or max(fitting, key=lambda option: sign * option.quality)
+    return max(sure, key=lambda option: sign * option.quality, default=alone)
 
 
-def _worst(option: Option, gain: Interval, sign: int) -> float:
-    """The quality, larger is better, that a combination is sure to reach."""
-    edge = min(sign * gain.low, sign * gain.high)
-    return sign * (option.quality - gain.mean) + edge
+def _fits(option: Option, budget: Budget | None) -> bool:
+    return budget is None or budget.fits(
+        latency_ms=option.latency_ms, members=option.members, cost_ms=option.work_ms
+    )
 
 
 def _loss(option: Option, low_is_good: bool) -> float:

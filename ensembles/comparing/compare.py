@@ -13,22 +13,25 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.ensembles.combinations.cascade import Cascade
 from penchant.ensembles.combiners.combiner import Combiner, quality
+from penchant.ensembles.combiners.combiners import budget_of
 from penchant.ensembles.comparing.ablation import Ablation, ablate
-from penchant.ensembles.comparing.checks import check_cutoffs, check_predictions
-from penchant.ensembles.comparing.choice import Cost, Option
+from penchant.ensembles.comparing.choice import Cost
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import diversity
 from penchant.ensembles.comparing.fitting import Fitted, fit_all, fittable, merged
 from penchant.ensembles.comparing.judge import Judge, Sheet
+from penchant.ensembles.comparing.options import make_options, way_options
+from penchant.ensembles.comparing.reading import read_checked
+from penchant.ensembles.comparing.savings import cascade_curve
 from penchant.ensembles.comparing.segments import judge_segments, segments_of
 from penchant.ensembles.comparing.unseen import UnseenUsers
 from penchant.ensembles.normalize import Normalization
-from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
+from penchant.ensembles.predictions import Blend, Predictions, Select, Test
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 from penchant.platform.prepared import Prepared
+from penchant.platform.requests import Requests
 from penchant.platform.significance import holm
 from penchant.platform.timeline import Block
 from penchant.trainers.score import seen_items
@@ -49,27 +52,34 @@ class _Tested:
 def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], None]) -> Comparison:
     """Fit every combiner on `blend`, judge everything once on `test`.
 
+    What is odd or left out is told, and kept as the comparison's `notes`.
+
     Raises:
-        DataError: a member's predictions are missing or torn.
+        ConfigError: none of the experiment's combiners suits its task.
+        DataError: a member's predictions are missing, torn or cannot be compared, or it has learned
+            from a block that it is judged on.
     """
     settings, metric = prepared.experiment.ensemble, prepared.experiment.requests.metric
     sign = sign_of(metric)
-    select = _qualities(prepared, member_ids)
+    notes: list[str] = []
+
+    def note(text: str) -> None:
+        if text not in notes:  # what is odd about a member may be so on every block
+            notes.append(text)
+            tell(text)
+
+    select = _qualities(prepared, member_ids, note)
     best = max(select, key=lambda name: select[name])
     tell(f"best single member on select: {best}")
-    start_ms, _ = prepared.blocks.span_ms(Block.BLEND)
-    everything: Predictions[Blend] = read_predictions(prepared, Block.BLEND, member_ids)
-    for note in [
-        *check_cutoffs(prepared.run, member_ids, Block.BLEND, start_ms),
-        *check_predictions(everything)[1],
-    ]:
-        tell(note)
     costs = _costs(prepared, member_ids)
     cost_ms = {name: cost.score_ms for name, cost in costs.items()}
-    blend, combiners = fittable(everything, settings, cost_ms, tell)
-    del everything
-    fitted = _fit(combiners, blend, best, prepared, tell)
-    tested = _test(prepared, member_ids, fitted, blend.normalization, tell)
+    budget = budget_of(settings, cost_ms)
+    rival = max(budget.alone(list(select)), key=lambda name: select[name])
+    blend, combiners = fittable(_blend(prepared, member_ids, note), settings, cost_ms, note)
+    unseen = UnseenUsers(blend, metric, best, settings.bootstrap, settings.seed, rival)
+    fitted = _fit(combiners, blend, unseen, metric, tell)
+    tell(f"judging {len(member_ids)} members and {len(fitted)} combinations on test")
+    tested = _test(prepared, member_ids, fitted, blend.normalization, note)
     single = tested.sheets[best]
     combined = {name: sheet for name, (sheet, _) in tested.combined.items()}
     p = tested.judge.permutation_p(list(combined.values()), single)
@@ -101,16 +111,20 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     return Comparison(
         metric=metric,
         best_single=best,
-        max_latency_ms=settings.max_latency_ms,
-        max_members=settings.max_members,
+        budget=budget,
         select=select,
         members={name: tested.judge.table(sheet) for name, sheet in tested.sheets.items()},
         candidates=candidates,
         blend=values,
-        options=_options(costs, fitted, select, values, best),
+        options=[
+            *make_options(costs, fitted, select, values, best),
+            *way_options(costs, fitted, blend, metric, unseen),
+        ],
         segments=segments,
         ablation=_ablation(fitted, blend, tested, metric, tell),
         diversity=diversity(tested.scores.scores, tested.sheets, metric),
+        cascade=cascade_curve(combiners, blend, metric),
+        notes=notes,
     )
 
 
@@ -120,42 +134,51 @@ def judge_block(
     """Metrics of members on a block, each with its interval."""
     if not member_ids:
         return {}
-    judge, requests = make_judge(prepared, block), prepared.requests[block]
+    requests = prepared.requests[block]
+    judge = make_judge(prepared, requests)
     return {
         name: judge.table(judge.sheet(prepared.run.read_predictions(block, name, requests.row)))
         for name in member_ids
     }
 
 
-def _qualities(prepared: Prepared, member_ids: list[str]) -> dict[str, float]:
-    """Quality of each member on `select`, larger is better."""
-    requests, metric = prepared.requests[Block.SELECT], prepared.experiment.requests.metric
-    return {
-        name: quality(
-            prepared.run.read_predictions(Block.SELECT, name, requests.row), requests, metric
-        )
-        for name in member_ids
-    }
-
-
-def make_judge(prepared: Prepared, block: Block) -> Judge:
-    """Judges scores on a block as the experiment says."""
-    requests, settings = prepared.requests[block], prepared.experiment.ensemble
+def make_judge(prepared: Prepared, requests: Requests) -> Judge:
+    """Judges scores on requests of a block as the experiment says."""
+    settings, metric = prepared.experiment.ensemble, prepared.experiment.requests.metric
     seen = None if requests.label is not None else seen_items(prepared.log, requests)
-    metric = prepared.experiment.requests.metric
     return Judge(requests, seen, metric, settings.bootstrap, settings.seed)
+
+
+def _qualities(
+    prepared: Prepared, member_ids: list[str], note: Callable[[str], None]
+) -> dict[str, float]:
+    """Quality of each member on `select`, larger is better."""
+    select: Predictions[Select]
+    select, notes = read_checked(prepared, Block.SELECT, member_ids)
+    for text in notes:
+        note(text)
+    metric = prepared.experiment.requests.metric
+    return {name: quality(part, select.requests, metric) for name, part in select.scores.items()}
+
+
+def _blend(
+    prepared: Prepared, member_ids: list[str], note: Callable[[str], None]
+) -> Predictions[Blend]:
+    blend: Predictions[Blend]
+    blend, notes = read_checked(prepared, Block.BLEND, member_ids)
+    for text in notes:
+        note(text)
+    return blend
 
 
 def _fit(
     combiners: list[Combiner],
     blend: Predictions[Blend],
-    best: str,
-    prepared: Prepared,
+    unseen: UnseenUsers,
+    metric: str,
     tell: Callable[[str], None],
 ) -> list[Fitted]:
     """Everything that `blend` says; larger values are better but for losses."""
-    settings, metric = prepared.experiment.ensemble, prepared.experiment.requests.metric
-    unseen = UnseenUsers(blend, metric, best, settings.bootstrap, settings.seed)
     fitted = []
     for one in fit_all(combiners, blend, metric, unseen):
         size, gain = len(one.combination.shares), one.gain.mean
@@ -169,14 +192,14 @@ def _test(
     member_ids: list[str],
     fitted: list[Fitted],
     how: Normalization,
-    tell: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> _Tested:
     """The one reading of `test`."""
-    tell(f"judging {len(member_ids)} members and {len(fitted)} combinations on test")
-    judge = make_judge(prepared, Block.TEST)
-    test: Predictions[Test] = read_predictions(prepared, Block.TEST, member_ids)
-    for note in check_predictions(test)[1]:
-        tell(note)
+    test: Predictions[Test]
+    test, notes = read_checked(prepared, Block.TEST, member_ids)
+    for text in notes:
+        note(text)
+    judge = make_judge(prepared, test.requests)
     combined, normal = {}, test.normalized(how)
     for one in fitted:
         scores = merged(one.combination, test, normal)
@@ -191,32 +214,6 @@ def _costs(prepared: Prepared, member_ids: list[str]) -> dict[str, Cost]:
         facts = prepared.run.member_facts(name)
         costs[name] = Cost(score_ms=facts["score_ms"], params=facts["params"])
     return costs
-
-
-def _options(
-    costs: Mapping[str, Cost],
-    fitted: list[Fitted],
-    select: Mapping[str, float],
-    values: Mapping[str, float],
-    best: str,
-) -> list[Option]:
-    """Every member and every combination with its quality on `blend` and its cost."""
-    found = [
-        Option.of(name, [name], costs, value, select=select[name]) for name, value in values.items()
-    ]
-    for one in fitted:
-        made = one.combination
-        found.append(
-            Option.of(
-                one.combiner.name,
-                list(made.shares),
-                costs,
-                values[best] + one.gain.mean,
-                gain=one.gain,
-                work_ms=made.expected_cost_ms() if isinstance(made, Cascade) else None,
-            )
-        )
-    return found
 
 
 def _ablation(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.budget import Budget
+from penchant.ensembles.combiners.cascade_fit import CascadePoint
 from penchant.ensembles.comparing.ablation import Ablation
 from penchant.ensembles.comparing.choice import Option, choose
 from penchant.ensembles.comparing.diversity import Diversity
@@ -45,9 +47,10 @@ class Comparison:
     segments: list[SegmentResult] = field(default_factory=list)
     ablation: list[Ablation] = field(default_factory=list)
     diversity: Diversity | None = None
+    cascade: list[CascadePoint] = field(default_factory=list)  # empty: none was compared
+    notes: list[str] = field(default_factory=list)  # what was left out or is odd, with its count
 
-    max_latency_ms: float | None = None  # budget that the choice keeps to
-    max_members: int | None = None
+    budget: Budget = Budget()  # what combinations and the choice keep to
 
     @property
     def choice(self) -> str:
@@ -59,14 +62,10 @@ class Comparison:
         Raises:
             ConfigError: nothing fits the budget.
         """
-        if self.max_latency_ms is None and self.max_members is None:
+        if not self.budget.limited:
             return self.best_single if self.recommended is None else self.recommended.combiner
-        return choose(
-            self.options,
-            low_is_good=self.metric in LOWER_IS_BETTER,
-            max_latency_ms=self.max_latency_ms,
-            max_members=self.max_members,
-        ).name
+        low_is_good = self.metric in LOWER_IS_BETTER
+        return choose(self.options, low_is_good=low_is_good, budget=self.budget).name
 
     @property
     def shipped(self) -> Combination:

@@ -13,6 +13,7 @@ from penchant.ensembles.comparing.ablation import Ablation
 from penchant.ensembles.comparing.choice import Option, pareto
 from penchant.ensembles.comparing.comparison import Comparison
 from penchant.ensembles.comparing.diversity import Diversity
+from penchant.ensembles.comparing.savings import savings
 from penchant.ensembles.comparing.segments import SegmentResult
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import LOWER_IS_BETTER
@@ -21,12 +22,14 @@ __all__ = ["findings"]
 
 
 def findings(comparison: Comparison) -> dict[str, Any]:
-    """`options`, `segments`, `ablation` and `diversity` of `report.json`; only those there are."""
+    """The optional parts of `report.json` that a comparison fills; only those there are."""
     front = pareto(comparison.options, low_is_good=comparison.metric in LOWER_IS_BETTER)
     found: dict[str, Any] = {
+        "notes": list(comparison.notes),
         "options": [_option(option, option in front) for option in comparison.options],
         "segments": [_segment(result) for result in comparison.segments],
         "ablation": [_ablation(one) for one in comparison.ablation],
+        "cascade": savings(comparison.cascade, comparison.metric),
     }
     if comparison.diversity is not None:
         found["diversity"] = _diversity(comparison.diversity)

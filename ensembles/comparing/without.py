@@ -19,8 +19,9 @@ from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.comparing.compare import make_judge
 from penchant.ensembles.comparing.fitting import fittable, merged
 from penchant.ensembles.comparing.judge import Sheet
+from penchant.ensembles.comparing.reading import read_checked
 from penchant.ensembles.comparing.segments import SegmentResult, judge_segments, segments_of
-from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
+from penchant.ensembles.predictions import Blend, Predictions, Test
 from penchant.platform.errors import ConfigError
 from penchant.platform.intervals import Interval
 from penchant.platform.prepared import Prepared
@@ -87,18 +88,23 @@ def what_they_bring(
     """Every combiner of the experiment with all members, and without some of them.
 
     Raises:
-        DataError: a member's predictions are missing or torn.
+        DataError: a member's predictions are missing, torn or cannot be compared, or it has learned
+            from a block that it is used on.
     """
     requests, settings = prepared.experiment.requests, prepared.experiment.ensemble
-    everything: Predictions[Blend] = read_predictions(prepared, Block.BLEND, member_ids)
+    everything: Predictions[Blend]
+    everything, notes = read_checked(prepared, Block.BLEND, member_ids)
     cost_ms = {name: prepared.run.member_facts(name)["score_ms"] for name in member_ids}
     blend, combiners = fittable(everything, settings, cost_ms, tell)
     del everything
     scores = {name: part for name, part in blend.scores.items() if name not in some}
     rest = replace(blend, scores=scores)
-    test: Predictions[Test] = read_predictions(prepared, Block.TEST, member_ids)
+    test: Predictions[Test]
+    test, more = read_checked(prepared, Block.TEST, member_ids)
+    for note in dict.fromkeys([*notes, *more]):
+        tell(note)
     normal = test.normalized(blend.normalization)
-    judge = make_judge(prepared, Block.TEST)
+    judge = make_judge(prepared, test.requests)
 
     def judged(combination: Combination) -> tuple[Sheet, NDArray[np.float32]]:
         scores = merged(combination, test, normal)

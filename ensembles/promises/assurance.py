@@ -7,7 +7,7 @@ next basket, nine times of ten" (split conformal prediction, see `conformal.py`)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,22 @@ from numpy.typing import NDArray
 from penchant.ensembles.combinations.combination import Combination, combine
 from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
 from penchant.ensembles.promises.calibrate import Calibrator, best_calibrator, calibration_loss
-from penchant.ensembles.promises.conformal import Coverage, fit_top_set, measure_coverage
+from penchant.ensembles.promises.conformal import Coverage, TopSet, fit_top_set, measure_coverage
 from penchant.ensembles.promises.reliability import Reliability, reliability
 from penchant.platform.prepared import Prepared
 from penchant.platform.timeline import Block
 
-__all__ = ["Assurance", "assure"]
+__all__ = ["Assurance", "Kept", "assure"]
 
 LEVELS = (0.8, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The shortest list that keeps a level on `blend`, and how often it did on `test`."""
+
+    size: int | None  # None: so few requests of `blend` can promise this level of no list
+    coverage: Coverage | None  # None where there is no list
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +41,7 @@ class Assurance:
     calibrator: Calibrator
     log_loss: float  # of the calibrated probabilities on `test`
     reliability: Reliability | None  # `binary` only
-    sets: Mapping[int, Coverage]  # size of the set -> what it kept on `test`; `next_item` only
+    sets: Mapping[float, Kept]  # by level; `next_item` only
 
     def to_json(self) -> dict[str, Any]:
         """For the report."""
@@ -41,10 +49,7 @@ class Assurance:
             "calibrator": self.calibrator.model_dump(mode="json"),
             "log_loss": self.log_loss,
             "reliability": None if self.reliability is None else asdict(self.reliability),
-            "sets": [
-                {"size": size, **asdict(replace(coverage, weeks=[])), "weeks": _weeks(coverage)}
-                for size, coverage in self.sets.items()
-            ],
+            "sets": [_set(level, kept) for level, kept in self.sets.items()],
         }
 
 
@@ -59,7 +64,7 @@ def assure(prepared: Prepared, combination: Combination) -> Assurance:
     merged = combine(combination, blend.scores, blend.facts)
     calibrator = best_calibrator(merged, blend)
     binary = blend.requests.label is not None
-    sizes = [] if binary else _sizes(merged, blend)
+    lists = [] if binary else [fit_top_set(merged, blend, level, "some") for level in LEVELS]
     del merged, blend
     test: Predictions[Test] = read_predictions(prepared, Block.TEST, members)
     scores = combine(combination, test.scores, test.facts)
@@ -67,16 +72,14 @@ def assure(prepared: Prepared, combination: Combination) -> Assurance:
         calibrator=calibrator,
         log_loss=calibration_loss(calibrator, scores, test.requests),
         reliability=_reliability(calibrator, scores, test),
-        sets={
-            found.size: measure_coverage(found, scores, test.requests)
-            for found in sizes
-            if found.size is not None
-        },
+        sets={found.level: _kept(found, scores, test) for found in lists},
     )
 
 
-def _sizes(merged: NDArray[np.float32], blend: Predictions[Blend]) -> list[Any]:
-    return [fit_top_set(merged, blend, level, "some") for level in LEVELS]
+def _kept(found: TopSet, scores: NDArray[np.float32], test: Predictions[Test]) -> Kept:
+    if found.size is None:
+        return Kept(size=None, coverage=None)
+    return Kept(size=found.size, coverage=measure_coverage(found, scores, test.requests))
 
 
 def _reliability(
@@ -87,5 +90,9 @@ def _reliability(
     return reliability(calibrator.probabilities(scores)[:, 0], test.requests.label)
 
 
-def _weeks(coverage: Coverage) -> list[dict[str, Any]]:
-    return [asdict(week) for week in coverage.weeks]
+def _set(level: float, kept: Kept) -> dict[str, Any]:
+    """A level that cannot be promised has a size and a coverage of null, and no weeks."""
+    if kept.coverage is None:
+        nothing = {"mean": None, "low": None, "high": None}
+        return {"size": None, "promised": level, "coverage": nothing, "weeks": []}
+    return {"size": kept.size, **asdict(kept.coverage)}

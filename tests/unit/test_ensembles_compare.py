@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -11,6 +12,7 @@ import pytest
 
 from penchant.ensembles.artefacts.artefact import load_ensemble
 from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.budget import Budget
 from penchant.ensembles.combiners.combiners import make_combiners
 from penchant.ensembles.comparing.choice import choose
 from penchant.ensembles.comparing.compare import Candidate, Comparison, compare, judge_block
@@ -126,7 +128,8 @@ def test_independent_members_of_equal_strength_are_better_together(run):
     gains = [candidate.blend_gain.mean for candidate in found.candidates]
     assert found.recommended is found.candidates[int(np.argmax(gains))]
     assert choose(found.options, low_is_good=False).name == found.recommended.combiner
-    assert choose(found.options, low_is_good=False, max_members=1).name == found.best_single
+    one = Budget(max_members=1)
+    assert choose(found.options, low_is_good=False, budget=one).name == found.best_single
 
 
 def test_without_a_gain_the_best_single_is_recommended(run):
@@ -182,6 +185,7 @@ def test_the_report_keeps_its_contract_and_the_artefacts_score_as_the_store(run)
     )
     assert [m["id"] for m in report["members"]][-1] == f"{members[0]}@refit"
     assert {"options", "segments", "diversity"} <= set(report)
+    assert report["notes"] == found.notes
     for ensemble in report["ensembles"]:
         gap = ensemble["test"]["ndcg@10"]["mean"] - ensemble["blend"]["ndcg@10"]["mean"]
         assert ensemble["gap_blend_to_test"] == pytest.approx(gap)
@@ -230,11 +234,58 @@ def test_torn_predictions_of_any_member_on_any_block_end_the_comparison(run):
         path.write_bytes(content)
 
 
+def torn_at_the_targets(prepared: Prepared, name: str, block: Block) -> None:
+    """NaN where the answers are: an AUC or a rank would take it for the best of all."""
+    requests = prepared.requests[block]
+    scores = prepared.run.read_predictions(block, name, requests.row).copy()
+    request = np.repeat(np.arange(len(requests)), np.diff(requests.target_offsets))
+    scores[request, requests.target] = np.nan
+    prepared.run.write_predictions(block, name, requests.row, scores)
+
+
+@pytest.mark.parametrize("block", JUDGED_BLOCKS)
+def test_scores_that_are_no_numbers_are_refused_on_every_block(run, block):
+    prepared, members = run
+    torn_at_the_targets(prepared, "personal", block)
+    with pytest.raises(DataError, match=f"{block}: personal has .* NaN or infinite"):
+        compare(prepared, members, lambda _: None)
+
+
+def fitted_until(prepared: Prepared, name: str, until_ms: int) -> None:
+    path = prepared.run.member(name) / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"until_ms": until_ms}))
+
+
+def test_a_member_that_has_learned_from_select_names_no_best_single(run):
+    """Up to the start of select is what every member is; a moment later is a leak."""
+    prepared, members = run
+    fitted_until(prepared, "personal", prepared.blocks.select_ms)
+    compare(prepared, members, lambda _: None)
+    fitted_until(prepared, "personal", prepared.blocks.select_ms + 1)
+    with pytest.raises(DataError, match=r"personal was fitted .* after select begins .* a leak"):
+        compare(prepared, members, lambda _: None)
+
+
+def test_what_members_bring_is_asked_of_sound_scores_and_members_alone(run):
+    prepared, members = run
+    told: list[str] = []
+    what_they_bring(prepared, members, ["popularity"], told.append)
+    assert [line[:5] for line in told if "fewer than 50" in line] == ["blend", "test:"]
+    fitted_until(prepared, "personal", prepared.blocks.blend_ms + 1)
+    with pytest.raises(DataError, match="personal was fitted .* after blend begins"):
+        what_they_bring(prepared, members, ["popularity"], told.append)
+    fitted_until(prepared, "personal", prepared.blocks.select_ms)
+    torn_at_the_targets(prepared, "personal", Block.TEST)
+    with pytest.raises(DataError, match="test: personal has .* NaN or infinite"):
+        what_they_bring(prepared, members, ["popularity"], told.append)
+
+
 def test_what_is_told_names_the_members_and_combiners(run):
     told: list[str] = []
     found = compare(*run, told.append)
-    notes = [line for line in told if line.startswith(("blend: ", "test: "))]
-    assert len(notes) == 2
+    notes = [line for line in told if line.startswith(("select: ", "blend: ", "test: "))]
+    assert len(notes) == 3
+    assert found.notes == notes
     assert all("users, fewer than 50: take the intervals as rough" in note for note in notes)
     told = [line for line in told if line not in notes]
     assert told[0] == f"best single member on select: {found.best_single}"
@@ -278,6 +329,15 @@ def test_a_binary_task_is_compared_by_its_own_metric_in_its_own_direction(
     np.testing.assert_allclose(
         ensemble.score(prepared.log, requests), np.mean(scores, axis=0), atol=1e-5
     )
+
+
+def test_combiners_that_do_not_suit_a_binary_task_are_refused(answers, tmp_path):
+    members = [{"kind": kind, "name": kind} for kind in ("popularity", "personal")]
+    settings = experiment(answers, members, task="binary", positive_above=0.5, metric="auc")
+    only = settings.ensemble.model_copy(update={"combiners": ("rank_mean",)})
+    prepared, names = run_of(tmp_path / "run", settings.model_copy(update={"ensemble": only}))
+    with pytest.raises(ConfigError, match="rank_mean cannot be used here"):
+        compare(prepared, names, lambda _: None)
 
 
 def test_weights_are_not_fitted_on_a_handful_of_yes(answers, tmp_path, monkeypatch):
@@ -377,3 +437,44 @@ def test_members_are_named_by_kind_id_or_pattern():
         members_named(["text", "boosted"], made)
     with pytest.raises(ConfigError, match="are all members"):
         members_named(["*"], made)
+
+
+def test_within_a_budget_combiners_are_fitted_within_it_and_the_verdict_says_over_whom(run):
+    """All three members help; of two, greedy selection finds the best pair instead of a single."""
+    prepared, members = run
+    made_up(prepared, {name: strong(1.0, 1.0, 1.0) for name in KINDS})
+    limited = prepared.experiment.ensemble.model_copy(update={"max_members": 2})
+    experiment = prepared.experiment.model_copy(update={"ensemble": limited})
+    found = compare(replace(prepared, experiment=experiment), members, lambda _: None)
+    assert all(len(one.combination.shares) == 2 for one in found.candidates)
+    assert found.choice in {"mean", "greedy"}
+    verdict = build_report(prepared, found, {}, {}, 0)["verdict"]
+    assert verdict.startswith(f"Within 2 member(s), ship the ensemble {found.choice} of 2 members")
+    assert verdict.endswith(f"over {found.best_single}, the best single member within it.")
+
+
+def test_the_options_hold_the_way_of_greedy_selection(run):
+    prepared, members = run
+    made_up(prepared, {name: strong(1.0, 1.0, 1.0) for name in KINDS})
+    found = compare(prepared, members, lambda _: None)
+    options = {option.name: option for option in found.options}
+    assert len(found.candidates[1].combination.shares) == 3
+    assert options["greedy of 2"].members == 2
+    assert options[found.best_single].quality < options["greedy of 2"].quality
+    assert found.choice != "greedy of 2"
+
+
+def test_the_report_has_the_curve_of_the_cascade_and_what_each_recipe_sets(run):
+    prepared, members = run
+    settings = prepared.experiment.ensemble.model_copy(update={"combiners": ("greedy", "cascade")})
+    asked = prepared.experiment.model_copy(update={"ensemble": settings})
+    prepared = replace(prepared, experiment=asked)
+    found = compare(prepared, members, lambda _: None)
+    report = build_report(prepared, found, {}, {}, 0)
+    costs = {name: prepared.run.member_facts(name)["score_ms"] for name in members}
+    (greedy,) = [one for one in report["ensembles"] if one["name"] == "greedy"]
+    curve = report["cascade"]
+    assert curve["base_ms"] == pytest.approx(sum(costs[name] for name in greedy["weights"]))
+    assert len(curve["points"]) == len(found.cascade) > 0
+    assert [one["recipe"] for one in report["members"]] == [{}, {}, {}]
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(report)))
