@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from penchant.ensembles.comparing.compare import Comparison, compare, judge_block
+from penchant.ensembles.comparing.over_origins import with_origins
 from penchant.ensembles.comparing.refitted import judge_refits
 from penchant.ensembles.page.curves import read_curves
 from penchant.ensembles.page.report import write_report
 from penchant.ensembles.promises.assurance import assure
-from penchant.ensembles.summary import build_report, save_artefacts
+from penchant.ensembles.summary import build_report, combinations_of, save_artefacts
 from penchant.platform.cluster import start_ray
-from penchant.platform.config import Experiment
+from penchant.platform.config import Ensemble, Experiment
 from penchant.platform.errors import ConfigError
-from penchant.platform.intervals import Interval
 from penchant.platform.memory import PeakMemory
 from penchant.platform.origins import earlier_experiments
 from penchant.platform.prepared import Prepared, open_prepared, prepare
@@ -28,10 +28,20 @@ from penchant.platform.recipes import recipe_id
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
 from penchant.platform.tracking_settings import require_trackers
+from penchant.trainers.member import read_card
 from penchant.trainers.refit import REFIT, refit_recipes
 from penchant.trainers.search import experiment_recipes, fit_members
 
 __all__ = ["compare_again", "finished_members", "run_experiment"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Members:
+    """What is in the store to compare."""
+
+    ids: list[str]
+    refits: list[str]
+    notes: Sequence[str] = ()  # on what is not
 
 
 class _Stages:
@@ -63,15 +73,13 @@ def run_experiment(
         with stages.stage("prepare"):  # before Ray starts: what the data lack is said at once
             prepared = prepare(experiment, RunDirectory(directory), progress.say)
         report = _run(prepared, progress, address, stages, memory)
+        reports = []
         for steps, then in enumerate(earlier, 1):
             place = RunDirectory(directory / "origins" / str(steps))
             progress.say(f"origin {steps + 1} of {experiment.time.origins}: {place.root}")
             ready = prepare(then, place, progress.say)
-            found = _run(ready, progress, address, _Stages(), memory)
-            report.setdefault("origins", []).append(_origin(found))
-    if earlier:
-        write_report(report, prepared.run.report, read_curves(prepared.run, report))
-    return report
+            reports.append(_run(ready, progress, address, _Stages(), memory))
+    return _with_origins(prepared, report, reports)
 
 
 def _run(
@@ -99,27 +107,22 @@ def _run(
                     suffix=REFIT,
                     blocks=(Block.SELECT, Block.TEST),
                 )
-    member_ids = [recipe_id(recipe) for recipe in recipes]
-    refit_ids = [recipe_id(recipe) + REFIT for recipe in refits]
-    return _finish(prepared, member_ids, refit_ids, progress, stages, memory)
+    members = _Members(
+        ids=[recipe_id(recipe) for recipe in recipes],
+        refits=[recipe_id(recipe) + REFIT for recipe in refits],
+    )
+    return _finish(prepared, members, progress, stages, memory)
 
 
-def _origin(report: dict[str, Any]) -> dict[str, Any]:
-    """What a comparison at an earlier origin found, for the report of the latest one."""
-    metric = report["metric"]
-    differences = {
-        ensemble["name"]: ensemble["difference_to_best_single"][metric]
-        for ensemble in report["ensembles"]
-    }
-    tests = {member["id"]: member["test"][metric] for member in report["members"]}
-    return {
-        "test_from": report["blocks"]["test"],
-        "test_until": report["blocks"]["end"],
-        "best_single": report["best_single"],
-        "recommended": report["recommended"],
-        "test": tests[report["best_single"]],
-        "differences": differences,
-    }
+def _with_origins(
+    prepared: Prepared, report: dict[str, Any], earlier: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The latest origin's report, written again with what the earlier ones found."""
+    if not earlier:
+        return report
+    whole = with_origins(report, earlier)
+    write_report(whole, prepared.run.report, read_curves(prepared.run, whole))
+    return whole
 
 
 def compare_again(
@@ -127,14 +130,69 @@ def compare_again(
 ) -> dict[str, Any]:
     """Compare the members that are in the store, without fitting anything; returns the report.
 
+    Earlier origins that are in the directory are compared again too, with the same settings.
+
     Args:
         settings: what to change in the run's `ensemble` section.
     """
-    prepared = _with_settings(open_prepared(RunDirectory(directory)), settings or {})
-    members = finished_members(directory)
-    refits = [name for name in _made(directory) if name.endswith(REFIT)]
+    prepared = open_prepared(RunDirectory(directory))
+    ensemble = prepared.experiment.ensemble.model_copy(update=dict(settings or {}))
+    origins = [open_prepared(RunDirectory(place)) for place in _origins(directory)]
+    finished = [then for then in origins if _made(then.run.root)]
+    notes = [
+        note for then in origins for note in _unfinished(then, f"origins/{then.run.root.name}")
+    ]
     with PeakMemory() as memory:
-        return _finish(prepared, members, refits, progress, _Stages(), memory)
+        report = _compare_kept(prepared, ensemble, progress, memory, notes)
+        reports = []
+        for then in finished:
+            progress.say(f"earlier origin: {then.run.root}")
+            reports.append(_compare_kept(then, ensemble, progress, memory))
+    return _with_origins(prepared, report, reports)
+
+
+def _compare_kept(
+    prepared: Prepared,
+    ensemble: Ensemble,
+    progress: Progress,
+    memory: PeakMemory,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    experiment = prepared.experiment.model_copy(update={"ensemble": ensemble})
+    directory = prepared.run.root
+    members = _Members(
+        ids=finished_members(directory),
+        refits=[name for name in _made(directory) if name.endswith(REFIT)],
+        notes=[*_unfinished(prepared, "members"), *notes],
+    )
+    for note in members.notes:
+        progress.say(note)
+    return _finish(replace(prepared, experiment=experiment), members, progress, _Stages(), memory)
+
+
+def _unfinished(prepared: Prepared, where: str) -> list[str]:
+    """A note on members of the experiment that are not in the store.
+
+    What an older Penchant fitted may stand there under another id: then its recipe tells.
+    """
+    recipes = experiment_recipes(prepared.experiment)
+    made = [name for name in _made(prepared.run.root) if "@" not in name]
+    kept = [read_card(prepared.run.member(name))[0] for name in made]
+    ids = {recipe_id(recipe): recipe for recipe in recipes}
+    missing = [name for name, recipe in ids.items() if name not in made and recipe not in kept]
+    if not missing:
+        return []
+    return [
+        f"{where}: {len(missing)} of {len(ids)} are not finished and left out: {', '.join(missing)}"
+    ]
+
+
+def _origins(directory: Path) -> list[Path]:
+    """Directories of the earlier origins, the latest first."""
+    found = [path.parent for path in (directory / "origins").glob("*/manifest.json")]
+    return sorted(
+        (place for place in found if place.name.isdecimal()), key=lambda place: int(place.name)
+    )
 
 
 def finished_members(directory: Path) -> list[str]:
@@ -156,31 +214,25 @@ def _made(directory: Path) -> list[str]:
     return sorted(path.parent.name for path in (directory / "members").glob("*/metrics.json"))
 
 
-def _with_settings(prepared: Prepared, settings: Mapping[str, Any]) -> Prepared:
-    experiment = prepared.experiment
-    changed = experiment.ensemble.model_copy(update=dict(settings))
-    return replace(prepared, experiment=experiment.model_copy(update={"ensemble": changed}))
-
-
 def _finish(
     prepared: Prepared,
-    member_ids: list[str],
-    refit_ids: list[str],
+    members: _Members,
     progress: Progress,
     stages: _Stages,
     memory: PeakMemory,
 ) -> dict[str, Any]:
     with stages.stage("compare"):
-        progress.say(f"comparing {len(member_ids)} members and their combinations")
-        comparison: Comparison = compare(prepared, member_ids, progress.say)
-        refitted: dict[str, dict[str, Interval]] = judge_block(prepared, Block.TEST, refit_ids)
+        progress.say(f"comparing {len(members.ids)} members and their combinations")
+        found: Comparison = compare(prepared, members.ids, progress.say)
+        comparison = replace(found, notes=[*members.notes, *found.notes])
+        refitted = judge_block(prepared, Block.TEST, members.refits)
+        refits = judge_refits(prepared, combinations_of(comparison), members.refits)
         progress.say("what can be promised: calibration and sets")
         assured = assure(prepared, comparison.shipped)
-        save_artefacts(prepared, comparison, assured)
+        save_artefacts(prepared, comparison, assured, refits)
     seconds, peak_bytes = _over_all_runs(prepared, stages, memory)
     report = build_report(prepared, comparison, refitted, seconds, peak_bytes)
     report["assurance"] = assured.to_json()
-    refits = judge_refits(prepared, comparison, refit_ids)
     for ensemble in report["ensembles"]:
         if ensemble["name"] in refits:
             ensemble["refit"] = refits[ensemble["name"]]

@@ -2,7 +2,8 @@
 
 Weights were fitted on `blend` and judged on `test` with members that ended before `select`. Fitting
 those members again on everything spends the last blocks, so the figures of the artefact are those
-measured before, and its card says so.
+measured before, and its card says so: `test` with `test_of`, and where the run has refitted members
+up to `test` too, `refit` with what that changed on `test`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["NEWEST", "refit_ensemble"]
 
 #: Ends the id of a member that was fitted up to the newest event, and the name of its ensemble.
 NEWEST = "@newest"
-_KEPT = ("metric", "types", "test", "calibrator", "sets")
+_KEPT = ("metric", "types", "test", "calibrator", "sets", "refit")
 
 
 def refit_ensemble(

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from penchant.ensembles.combinations.combination import combine
+from penchant.ensembles.combinations.combination import Combination, combine
 from penchant.ensembles.comparing.compare import make_judge
-from penchant.ensembles.comparing.comparison import Comparison
 from penchant.ensembles.predictions import Predictions, Test, read_predictions
 from penchant.platform.prepared import Prepared
 from penchant.platform.timeline import Block
@@ -18,7 +17,7 @@ __all__ = ["judge_refits"]
 
 
 def judge_refits(
-    prepared: Prepared, comparison: Comparison, refit_ids: Sequence[str]
+    prepared: Prepared, combinations: Mapping[str, Combination], refit_ids: Sequence[str]
 ) -> Mapping[str, dict[str, Any]]:
     """For each combination whose members were all refitted, by its name: `test` and `change`.
 
@@ -27,13 +26,13 @@ def judge_refits(
     """
     members = [name.removesuffix(REFIT) for name in refit_ids]
     made = {
-        candidate.combiner: candidate.combination
-        for candidate in comparison.candidates
-        if set(candidate.combination.shares) <= set(members)
+        name: combination
+        for name, combination in combinations.items()
+        if set(combination.shares) <= set(members)
     }
     if not made:
         return {}
-    judge = make_judge(prepared, Block.TEST)
+    judge = make_judge(prepared, prepared.requests[Block.TEST])
     first: Predictions[Test] = read_predictions(prepared, Block.TEST, members)
     newer: Predictions[Test] = read_predictions(prepared, Block.TEST, list(refit_ids))
     newer = replace(
