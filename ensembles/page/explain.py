@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from penchant.ensembles.page import figures
+from penchant.ensembles.page.combiner_words import EVEN, HOW, LEFT_OUT
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 from penchant.trainers.refit import REFIT
@@ -14,14 +15,6 @@ __all__ = ["NEAR_DUPLICATE", "explain"]
 
 #: Members that agree this much have little to tell one another.
 NEAR_DUPLICATE = 0.9
-
-_HOW = {
-    "mean": "It takes the few members that are best on blend, and each counts the same.",
-    "greedy": (
-        "It adds the member that helps the average on blend most, again and again, and keeps the "
-        "best average met."
-    ),
-}
 
 
 def explain(report: Mapping[str, Any]) -> str:
@@ -64,12 +57,12 @@ def _ensemble(
             None: "which proves no difference",
         }[figures.is_gain(difference, report["metric"])]
         head += f" To the best single member, {best}, it is {_change(difference)} on test, {known}."
-    lines = [head, *filter(None, [_HOW.get(ensemble["combiner"])])]
+    lines = [head, *filter(None, [HOW.get(ensemble["combiner"])])]
     standing = _standing(report["metric"], members)
     inside = sorted(weights, key=lambda name: (-weights[name], name))
     lines += [_inside(report, ensemble, name, standing.get(name, "")) for name in inside]
     outside = [name for name in standing if name not in weights]
-    lines += [_outside(report, weights, name, standing[name]) for name in outside]
+    lines += [_outside(report, ensemble, name, standing[name]) for name in outside]
     return "\n".join(lines)
 
 
@@ -92,10 +85,15 @@ def _inside(
 
 
 def _outside(
-    report: Mapping[str, Any], weights: Mapping[str, float], name: str, standing: str
+    report: Mapping[str, Any], ensemble: Mapping[str, Any], name: str, standing: str
 ) -> str:
-    twin = _twin(report, name, weights)
-    why = f"{twin}, which is in" if twin else f"{_behind(report, name)}on blend it got no weight"
+    combiner, weights = ensemble["combiner"], ensemble.get("weights", {})
+    if combiner in EVEN:
+        why = _not_among_the_best(report, name, len(weights))
+    elif twin := _twin(report, name, weights):
+        why = f"{twin}, which is in"
+    else:
+        why = _behind(report, name) + LEFT_OUT.get(combiner, "on blend it got no weight")
     return f"  out  {name}: {standing} {why[0].upper()}{why[1:]}.".replace(":  ", ": ")
 
 
@@ -117,6 +115,19 @@ def _standing(metric: str, members: list[Mapping[str, Any]]) -> dict[str, str]:
                 parts.append(f"{figures.quality(value.mean)} on {block}")
         sentences[name] = f"Alone it is {', '.join(parts)}." if parts else ""
     return sentences
+
+
+def _not_among_the_best(report: Mapping[str, Any], name: str, taken: int) -> str:
+    """Why the best few on `blend` are without a member; its place there, if that is known."""
+    metric = report["metric"]
+    values = {m["id"]: figures.interval(m.get("blend"), metric) for m in report["members"]}
+    known = {one: sign_of(metric) * v.mean for one, v in values.items() if v is not None}
+    if name not in known:
+        return f"it is not among the {taken} best on blend"
+    place = 1 + sum(value > known[name] for value in known.values())
+    if place <= taken:  # better ones than some that are in
+        return f"it is number {place} on blend, but does not fit the budget beside the better ones"
+    return f"it is number {place} on blend, where the best {taken} are taken"
 
 
 def _behind(report: Mapping[str, Any], name: str) -> str:

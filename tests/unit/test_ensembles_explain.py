@@ -9,7 +9,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from penchant.ensembles.page.combiner_words import EVEN, HOW, LEFT_OUT
 from penchant.ensembles.page.explain import NEAR_DUPLICATE, explain
+from penchant.platform.ensemble_settings import COMBINER_NAMES
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").read_text())
 
@@ -154,6 +156,47 @@ def test_two_members_that_are_in_and_alike_share_one_place():
     assert "which is in too" in line(text, "good")
 
 
+def told(combiner: str, **more) -> str:
+    made = report(**more)
+    made["ensembles"][0] |= {"name": combiner, "combiner": combiner}
+    values = {"good": 0.4, "odd": 0.3, "twin": 0.2, "poor": 0.1}
+    for one in made["members"]:
+        one["blend"] = {"ndcg@10": {"mean": values[one["id"]]}}
+    return explain(made)
+
+
+@pytest.mark.parametrize("combiner", COMBINER_NAMES)
+def test_every_combiner_says_how_it_finds_members_and_why_one_is_out(combiner):
+    assert combiner in HOW
+    assert (combiner in EVEN) != (combiner in LEFT_OUT)
+    assert "it got no weight" not in told(combiner)
+
+
+@pytest.mark.parametrize("combiner", sorted(EVEN))
+def test_the_best_few_leave_out_by_place_on_blend_and_not_by_weight(combiner):
+    """Its likeness to a member that is in is no reason here."""
+    text = told(combiner, diversity=diversity(0.95, ranking=True))
+    assert line(text, "twin").endswith("It is number 3 on blend, where the best 2 are taken.")
+    assert line(text, "poor").endswith("It is number 4 on blend, where the best 2 are taken.")
+
+
+def test_a_better_member_that_the_best_few_leave_out_is_over_the_budget():
+    made = report()
+    made["ensembles"][0] |= {"combiner": "mean", "weights": {"odd": 0.5, "poor": 0.5}}
+    for one, value in zip(made["members"], (0.4, 0.3, 0.2, 0.1), strict=True):
+        one["blend"] = {"ndcg@10": {"mean": value}}
+    said = "It is number 1 on blend, but does not fit the budget beside the better ones."
+    assert line(explain(made), "good").endswith(said)
+
+
+def test_losses_count_places_on_blend_from_the_smallest():
+    made = report("log_loss")
+    made["ensembles"][0] |= {"combiner": "mean", "weights": {"twin": 0.5, "poor": 0.5}}
+    for one, value in zip(made["members"], (0.4, 0.3, 0.2, 0.1), strict=True):
+        one["blend"] = {"log_loss": {"mean": value}}
+    assert line(explain(made), "odd").endswith("number 3 on blend, where the best 2 are taken.")
+
+
 def test_refits_take_no_part_and_are_told():
     made = report()
     made["members"].append({**member("good@refit", 0.4, 0.5), "select": None})
@@ -174,5 +217,6 @@ def test_figures_that_do_not_exist_are_left_out():
     made["ensembles"][0]["difference_to_best_single"] = {}
     text = explain(made)
     assert "good: counts for 75.0%. Alone it is 0.4100 on test." in line(text, "good")
-    assert "poor: Alone it is 0.1100 on test. On blend it got no weight." in line(text, "poor")
+    said = "poor: Alone it is 0.1100 on test. The best average met on blend is without it."
+    assert said in line(text, "poor")
     assert "None" not in text
