@@ -16,7 +16,9 @@ from penchant.ensembles.page.figures import (
     metric_title,
     metric_words,
     moment,
+    percent,
     quality,
+    shown,
     signed,
 )
 from penchant.ensembles.page.plots import ForestRow
@@ -25,6 +27,7 @@ from penchant.platform.timeline import Block, Window
 
 __all__ = [
     "Chart",
+    "contribution_grid",
     "differences",
     "events_a_week",
     "learning_curves",
@@ -124,8 +127,40 @@ def search_grid(report: Mapping[str, Any]) -> Chart | None:
     )
 
 
-def learning_curves(report: Mapping[str, Any]) -> list[Chart]:
-    """Loss by epoch on `train` and `select`: a small chart each member that has a history."""
+def contribution_grid(report: Mapping[str, Any]) -> Chart | None:
+    """Heat map, window x size, of the weight that sequence members have in one ensemble.
+
+    It is the recommended one or, where a single member is recommended, the one that came nearest
+    to beating it. None where fewer than two sequence members or no weights are known.
+    """
+    name = shown(report)
+    weights = {e["name"]: e.get("weights", {}) for e in report["ensembles"]}.get(name or "", {})
+    sized = [member for member in report.get("members", []) if member.get("size")]
+    if len(sized) < 2 or not weights:
+        return None
+    cells: dict[tuple[str, str], float] = {}
+    for member in sorted(sized, key=lambda member: _window_order(member["window"])):
+        cell = Window.model_validate(member["window"]).label, member["size"]
+        cells[cell] = cells.get(cell, 0.0) + weights.get(member["id"], 0.0)
+    rows = [{"window": w, "size": s, "value": value} for (w, s), value in cells.items()]
+    windows = list(dict.fromkeys(window for window, _ in cells))
+    sizes = sorted({size for _, size in cells}, key=_natural)
+    total = percent(sum(cells.values()) / sum(weights.values()))
+    whose = "recommended" if report.get("recommended") == name else "the nearest to a gain on test"
+    shared = " Members that share a cell are added up." if len(cells) < len(sized) else ""
+    return Chart(
+        key="chart-contribution",
+        caption=f"What they contribute: the share of weight in the ensemble {name} ({whose}), by "
+        f"the same rows and columns. All sequence members together have {total}, the others the "
+        f"rest.{shared}",
+        label="Heat map of the share of weight, window by size: "
+        + "; ".join(f"{w}, {s}: {percent(value)}" for (w, s), value in cells.items()),
+        spec=plots.heat_map(rows, windows, sizes, low_is_good=False, form=".1%"),
+    )
+
+
+def learning_curves(report: Mapping[str, Any]) -> dict[str, Chart]:
+    """Loss by epoch on `train` and `select`: a small chart by id of each member with a history."""
     curves = {
         member["id"]: _losses(member["history"])
         for member in report.get("members", [])
@@ -133,12 +168,13 @@ def learning_curves(report: Mapping[str, Any]) -> list[Chart]:
     }
     losses = [row["loss"] for rows in curves.values() for row in rows]
     if not losses:
-        return []
+        return {}
     scale = (min(losses), max(losses))  # the same for all, so that heights can be compared
-    return [
-        _curve(name, rows, f"chart-curve-{at}", scale)
+    return {
+        name: _curve(name, rows, f"chart-curve-{at}", scale)
         for at, (name, rows) in enumerate(curves.items())
-    ]
+        if rows
+    }
 
 
 def events_a_week(report: Mapping[str, Any]) -> Chart | None:
@@ -183,7 +219,7 @@ def _curve(name: str, rows: list[dict[str, Any]], key: str, scale: tuple[float, 
         words = f"select is lowest, {lowest['loss']:.4f}, in epoch {lowest['epoch']}"
     return Chart(
         key=key,
-        caption=name,
+        caption="Loss by epoch",
         label=f"Loss by epoch of {name}: {words}.",
         spec=plots.curve(rows, lowest, scale),
     )

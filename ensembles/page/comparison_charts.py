@@ -26,7 +26,7 @@ def prices(report: Mapping[str, Any]) -> Chart | None:
     rows = [
         {
             **{name: part for name, part in option.items() if name != "gain"},
-            "kind": "ensemble" if option["name"] in named else "member",
+            "kind": "ensemble" if option["name"] in named or option["members"] > 1 else "member",
             "number": numbers.get(option["name"]),
         }
         for option in timed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from penchant.ensembles.page import figures
@@ -16,7 +17,7 @@ from penchant.ensembles.page.tables import (
     quality_cell,
 )
 
-__all__ = ["ablation", "origins", "prices", "promises", "segments"]
+__all__ = ["ablation", "origins", "prices", "segments"]
 
 _TITLES = {
     ("users", "cold"): "Users new since the members were fitted",
@@ -84,7 +85,9 @@ def prices(report: Mapping[str, Any]) -> Table | None:
     caption = (
         f"{metric_title(metric)}{direction(metric)} on the blend block, the gain over the best "
         "single member there with its 95% interval, and the time to score one request: of all "
-        "members one after the other, and of the slowest where all are asked at once."
+        "members one after the other, and of the slowest where all are asked at once. What is "
+        "called greedy of 3 is what greedy selection had with three members; a limit of so many "
+        "members would ship it."
     )
     return Table(key="prices", caption=caption, columns=columns, rows=rows)
 
@@ -115,36 +118,12 @@ def ablation(report: Mapping[str, Any]) -> Table | None:
     return Table(key="ablation", caption=caption, columns=columns, rows=rows)
 
 
-def promises(report: Mapping[str, Any]) -> Table | None:
-    """How often lists held one of the items that were chosen, against what was promised."""
-    sets = report.get("assurance", {}).get("sets", [])
-    if not sets:
-        return None
-    rows = []
-    for one in sets:
-        weeks = [week["coverage"]["mean"] for week in one["weeks"]]
-        held = interval(one, "coverage")
-        rows.append(
-            [
-                Cell(text=f"one of the first {one['size']}", order=one["size"]),
-                Cell(text=figures.percent(one["promised"])),
-                Cell(text=figures.MISSING if held is None else figures.percent(held.mean)),
-                Cell(text=f"{figures.percent(min(weeks))} to {figures.percent(max(weeks))}"),
-            ]
-        )
-    columns = [Column(title="Is chosen", numeric=False), Column(title="Promised")]
-    columns += [Column(title="Kept on test"), Column(title="Worst to best week")]
-    caption = (
-        "What may be promised of the recommended result: the length of the list was fitted on the "
-        "blend block, how often the promise was kept is told by the test block."
-    )
-    return Table(key="promises", caption=caption, columns=columns, rows=rows)
-
-
 def origins(report: Mapping[str, Any]) -> Table | None:
     """The same comparison at earlier cut-offs; None where it was made once."""
     found, metric = report.get("origins", []), report["metric"]
-    names = list(dict.fromkeys(name for origin in found for name in origin["differences"]))
+    together = report.get("over_origins", {}).get("gains", {})
+    named = (*(origin["differences"] for origin in found), together)
+    names = list(dict.fromkeys(name for differences in named for name in differences))
     if not found:
         return None
     rows = [
@@ -156,6 +135,10 @@ def origins(report: Mapping[str, Any]) -> Table | None:
         ]
         for origin in found
     ]
+    if together:
+        every = [_over_origins(together.get(name), metric) for name in names]
+        title = f"All {report['over_origins']['origins']} together, with this one"
+        rows.append([Cell(text=title), Cell(), Cell(), *every])
     columns = [Column(title="Test from", numeric=False), Column(title="Best single", numeric=False)]
     columns += [Column(title="Recommended", numeric=False)]
     columns += [Column(title=name) for name in names]
@@ -163,7 +146,19 @@ def origins(report: Mapping[str, Any]) -> Table | None:
         f"The comparison repeated at earlier cut-offs: difference in {metric_words(metric)}"
         f"{direction(metric)} to the best single member of that time, on its own test block."
     )
+    if together:
+        caption += f" {report['over_origins']['method']}"
     return Table(key="origins", caption=caption, columns=columns, rows=rows)
+
+
+def _over_origins(found: Mapping[str, Any] | None, metric: str) -> Cell:
+    """A difference over all origins, and in how many of them it was on the good side."""
+    value = interval({metric: (found or {}).get("gain")}, metric)
+    if found is None or value is None:
+        return Cell()
+    cell = difference_cell(value)
+    told = f"better in {found['better']} of {found['origins']}"
+    return replace(cell, note=f"{cell.note}; {told}")
 
 
 def _title(segment: Mapping[str, Any]) -> str:

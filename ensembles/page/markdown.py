@@ -1,17 +1,26 @@
-"""`report.md`: the verdict and two tables, for a note or a pull request."""
+"""`report.md`: the verdict and the tables of the comparison, for a note or a pull request."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from penchant.ensembles.page import figures, tables
+from penchant.ensembles.page import comparison_tables, figures, promise_tables, tables
+from penchant.ensembles.page.cascade_chart import savings_words
 from penchant.ensembles.page.tables import Cell, Table
 
 __all__ = ["markdown"]
 
 _MEMBER_COLUMNS = ("Member", "Repeat", "Explore", "Kind", "Window", "Size", "Training", "Scoring")
+_MORE: Mapping[str, Callable[[Mapping[str, Any]], Table | None]] = {
+    "Quality and cost": comparison_tables.prices,
+    "Segments": comparison_tables.segments,
+    "Without each member": comparison_tables.ablation,
+    "Earlier origins": comparison_tables.origins,
+    "Promises": promise_tables.promises,
+    "Reliability": promise_tables.bins,
+}
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!])")
 
 
@@ -20,15 +29,23 @@ def markdown(report: Mapping[str, Any]) -> str:
     metric = figures.metric_title(report["metric"])
     parts = [f"# {_escaped(report['name'])}"]
     parts += [_escaped(text) for text in (report.get("verdict"), figures.evidence(report)) if text]
-    members = tables.members(report)
-    if members is not None:
-        wanted = [metric, *_MEMBER_COLUMNS]
-        parts += ["## Members", _table(members, wanted), _escaped(members.caption)]
-    ensembles = tables.ensembles(report)
-    if ensembles is not None:
-        every = [column.title for column in ensembles.columns]
-        parts += ["## Ensembles", _table(ensembles, every), _escaped(ensembles.caption)]
+    parts += _section("Members", tables.members(report), (metric, *_MEMBER_COLUMNS))
+    parts += _section("Ensembles", tables.ensembles(report))
+    for title, found in _MORE.items():
+        parts += _section(title, found(report))
+    if words := savings_words(report):
+        parts += ["## Cascades", _escaped(words)]
+    if notes := report.get("notes"):
+        parts += ["## Left out, or odd", "\n".join(f"- {_escaped(note)}" for note in notes)]
     return "\n\n".join(parts) + "\n"
+
+
+def _section(title: str, table: Table | None, wanted: Sequence[str] | None = None) -> list[str]:
+    """A head, a table and its caption; nothing where there is no table."""
+    if table is None:
+        return []
+    every = [column.title for column in table.columns]
+    return [f"## {title}", _table(table, wanted or every), _escaped(table.caption)]
 
 
 def _table(table: Table, wanted: Sequence[str]) -> str:

@@ -108,9 +108,18 @@ def forest(rows: Sequence[ForestRow], reference: float | None, title: str) -> di
 
 
 def heat_map(
-    rows: list[dict[str, Any]], windows: list[str], sizes: list[str], *, low_is_good: bool
+    rows: list[dict[str, Any]],
+    windows: list[str],
+    sizes: list[str],
+    *,
+    low_is_good: bool,
+    form: str = ".4f",
 ) -> dict[str, Any]:
-    """Cells of `window`, `size` and `value`, darker where better, with their numbers."""
+    """Cells of `window`, `size` and `value`, darker where better, with their numbers.
+
+    Args:
+        form: how a value is written, in d3's language.
+    """
     values = [row["value"] for row in rows]
     low, high = min(values), max(values)
     spare = 0.0 if high > low else 0.5  # all cells equal: one colour in the middle of the scale
@@ -135,11 +144,11 @@ def heat_map(
     )
     cells = base.mark_rect(stroke="white", strokeWidth=3).encode(
         color=alt.Color("value:Q", scale=colors, legend=None),
-        tooltip=["window:N", "size:N", alt.Tooltip("value:Q", format=".4f")],
+        tooltip=["window:N", "size:N", alt.Tooltip("value:Q", format=form)],
     )
     dark = f"datum.value {'<' if low_is_good else '>'} {(low + high) / 2}"
     numbers = base.mark_text(fontSize=13).encode(
-        text=alt.Text("value:Q", format=".4f"),
+        text=alt.Text("value:Q", format=form),
         color=alt.condition(dark, alt.value("white"), alt.value(INK)),
     )
     return spec(cells, numbers, height=46 * len(windows))
@@ -149,7 +158,8 @@ def curve(
     rows: list[dict[str, Any]], marked: dict[str, Any] | None, span: tuple[float, float]
 ) -> dict[str, Any]:
     """Lines of `loss` by `epoch`, one each `block`, with a ring around the marked row."""
-    epochs = alt.Axis(tickMinStep=1, format="d", grid=False, labelFlush=False)
+    at = sorted({row["epoch"] for row in rows})  # no tick between epochs
+    epochs = alt.Axis(values=at, format="d", grid=False, labelFlush=False, labelOverlap=True)
     base = over(rows).encode(
         x=alt.X("epoch:Q", title="epoch", axis=epochs),
         y=alt.Y(

@@ -13,7 +13,6 @@ import json
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,29 +22,27 @@ import jinja2
 import vl_convert
 
 from penchant.ensembles.page import (
+    cascade_chart,
     charts,
     comparison_charts,
     comparison_tables,
     data_tables,
     figures,
+    promise_charts,
+    promise_tables,
     tables,
 )
+from penchant.ensembles.page.cards import Card, cards
 from penchant.ensembles.page.curves import Steps, training_curves
 from penchant.ensembles.page.markdown import markdown
 from penchant.ensembles.page.plots import CONFIG
+from penchant.ensembles.page.tables import Fact
 
 __all__ = ["write_report"]
 
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Fact:
-    """A key figure: what it is, its value, and what to know about it."""
-
-    name: str
-    value: str
-    note: str = ""
+#: Cards that stand open; those of the other members wait behind a click.
+_OPEN = 6
 
 
 def write_report(report: Mapping[str, Any], directory: Path, steps: Steps | None = None) -> Path:
@@ -71,17 +68,23 @@ def write_report(report: Mapping[str, Any], directory: Path, steps: Steps | None
 
 
 def _page(report: Mapping[str, Any], text: str, steps: Steps) -> str:
-    curves, training = charts.learning_curves(report), training_curves(steps)
+    told: list[Card] = cards(report)
+    training = training_curves(steps)
     single = {
         "differences": charts.differences(report),
         "prices": comparison_charts.prices(report),
         "likeness": comparison_charts.likeness(report),
         "test_weeks": comparison_charts.weeks(report),
         "search": charts.search_grid(report),
+        "contribution": charts.contribution_grid(report),
+        "cascade": cascade_chart.savings(report),
+        "reliability": promise_charts.reliability(report),
+        "coverage": promise_charts.coverage(report),
         "members": charts.member_qualities(report),
         "weeks": charts.events_a_week(report),
     }
-    shown = [*(chart for chart in single.values() if chart is not None), *curves]
+    drawn = [*single.values(), *(card.curve for card in told)]
+    shown = [chart for chart in drawn if chart is not None]
     shown += training.charts if training is not None else []
     data = report.get("data", {})
     loader = jinja2.FileSystemLoader(_TEMPLATE.parent)
@@ -100,7 +103,10 @@ def _page(report: Mapping[str, Any], text: str, steps: Steps) -> str:
         evidence=figures.evidence(report),
         facts=_facts(report),
         charts=single,
-        curves=curves,
+        cards=told[:_OPEN],
+        more_cards=told[_OPEN:],
+        notes=report.get("notes", []),
+        cascade=cascade_chart.savings_words(report),
         training=training,
         plots={"config": CONFIG, "specs": {chart.key: chart.spec for chart in shown}},
         bundle=_bundle() if shown else "",
@@ -112,7 +118,9 @@ def _page(report: Mapping[str, Any], text: str, steps: Steps) -> str:
         segments=comparison_tables.segments(report),
         prices=comparison_tables.prices(report),
         origins=comparison_tables.origins(report),
-        promises=comparison_tables.promises(report),
+        promises=promise_tables.promises(report),
+        bins=promise_tables.bins(report),
+        promise_facts=promise_charts.facts(report),
         members=tables.members(report),
         blocks=data_tables.blocks(report),
         data_facts=_data_facts(data),
@@ -138,24 +146,24 @@ def _bundle() -> str:
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
-def _facts(report: Mapping[str, Any]) -> list[_Fact]:
+def _facts(report: Mapping[str, Any]) -> list[Fact]:
     facts = _quality_facts(report)
     if report.get("members"):
         first = [member for member in report["members"] if "@" not in member["id"]]  # no refits
         number, best = figures.count(len(first)), report.get("best_single")
         note = f"best single: {best}" if best else ""
-        facts.append(_Fact(name="Members", value=number, note=note))
+        facts.append(Fact(name="Members", value=number, note=note))
     if (asked := report.get("requests", {}).get("test")) is not None:
-        facts.append(_Fact(name="Test requests", value=figures.count(asked)))
+        facts.append(Fact(name="Test requests", value=figures.count(asked)))
     if report.get("seconds"):
         total = sum(value for value in report["seconds"].values() if value)
         memory = report.get("peak_memory_mb")
         note = f"peak memory {figures.count(round(memory))} MB" if memory else ""
-        facts.append(_Fact(name="Time of the run", value=figures.duration(total), note=note))
+        facts.append(Fact(name="Time of the run", value=figures.duration(total), note=note))
     return facts
 
 
-def _quality_facts(report: Mapping[str, Any]) -> list[_Fact]:
+def _quality_facts(report: Mapping[str, Any]) -> list[Fact]:
     metric, name = report["metric"], report.get("recommended")
     named = {member["id"]: member for member in report.get("members", [])}
     named |= {ensemble["name"]: ensemble for ensemble in report.get("ensembles", [])}
@@ -164,40 +172,40 @@ def _quality_facts(report: Mapping[str, Any]) -> list[_Fact]:
     if (value := figures.interval(chosen.get("test"), metric)) is not None:
         title, edges = figures.metric_title(metric), figures.span(value)
         note = f"95% interval {edges}" if edges else ""
-        facts.append(_Fact(name=f"{title} of {name}", value=figures.quality(value.mean), note=note))
+        facts.append(Fact(name=f"{title} of {name}", value=figures.quality(value.mean), note=note))
     gain = figures.interval(chosen.get("difference_to_best_single"), metric)
     if gain is not None:
         note = f"95% interval {figures.signed(gain.low)} to {figures.signed(gain.high)}"
         title = "Difference to best single"
-        facts.append(_Fact(name=title, value=figures.signed(gain.mean), note=note))
+        facts.append(Fact(name=title, value=figures.signed(gain.mean), note=note))
     return facts
 
 
-def _data_facts(data: Mapping[str, Any]) -> list[_Fact]:
+def _data_facts(data: Mapping[str, Any]) -> list[Fact]:
     unused = data.get("items_never_chosen")
     notes = {"items": f"{figures.count(unused)} never chosen" if unused else ""}
     names = ("users", "items", "events", "groups" if data.get("has_groups") else "events")
     facts = [
-        _Fact(name=name.capitalize(), value=figures.count(data[name]), note=notes.get(name, ""))
+        Fact(name=name.capitalize(), value=figures.count(data[name]), note=notes.get(name, ""))
         for name in dict.fromkeys(names)
         if data.get(name) is not None
     ]
     if data.get("first") and data.get("last"):
         days = (figures.moment(data["last"]) - figures.moment(data["first"])).days
         note = f"{figures.day(data['first'])} to {figures.day(data['last'])}"
-        facts.append(_Fact(name="Span", value=f"{figures.count(days)} days", note=note))
+        facts.append(Fact(name="Span", value=f"{figures.count(days)} days", note=note))
     if data.get("repeat_share") is not None:
         share = figures.percent(data["repeat_share"])
         facts.append(
-            _Fact(name="Repeats", value=share, note="events with an item that the user had")
+            Fact(name="Repeats", value=share, note="events with an item that the user had")
         )
     types = data.get("types") or {}
     for name, number in types.items() if len(types) > 1 else ():
-        facts.append(_Fact(name=f"Type: {name}", value=figures.count(number), note="events"))
+        facts.append(Fact(name=f"Type: {name}", value=figures.count(number), note="events"))
     return facts
 
 
-def _origin(report: Mapping[str, Any]) -> list[_Fact]:
+def _origin(report: Mapping[str, Any]) -> list[Fact]:
     """What the figures were made with, for those who want to make them again."""
     versions = [f"{name} {version}" for name, version in report.get("versions", {}).items()]
     machine = [
@@ -209,7 +217,7 @@ def _origin(report: Mapping[str, Any]) -> list[_Fact]:
         "Versions": ", ".join(versions),
         "Made": report.get("created") or "",
     }
-    return [_Fact(name=name, value=value) for name, value in facts.items() if value]
+    return [Fact(name=name, value=value) for name, value in facts.items() if value]
 
 
 def _finite(value: Any) -> Any:

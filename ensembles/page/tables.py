@@ -15,6 +15,7 @@ from penchant.platform.timeline import Window
 __all__ = [
     "Cell",
     "Column",
+    "Fact",
     "Table",
     "difference_cell",
     "ensembles",
@@ -55,6 +56,15 @@ class Table:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     sortable: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fact:
+    """A key figure: what it is, its value, and what to know about it."""
+
+    name: str
+    value: str
+    note: str = ""
 
 
 def ensembles(report: Mapping[str, Any]) -> Table | None:

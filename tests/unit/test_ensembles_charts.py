@@ -102,6 +102,34 @@ def test_one_sized_member_makes_no_heat_map() -> None:
     assert charts.search_grid(report(members=[member("a", 0.3, size="d64x2")])) is None
 
 
+def test_the_heat_map_of_contribution_adds_up_the_weights_of_a_cell() -> None:
+    """`gains` is recommended: its weights count, and a member without any has none."""
+    found = compared("gains")
+    found["members"] += [
+        member("a", 0.31, window={"days": None}, size="d64x2"),
+        member("b", 0.25, window={"days": 60.0}, size="d64x2"),
+        member("c", 0.26, window={"days": 60.0}, size="d64x2"),
+        member("d", 0.24, window={"days": 60.0}, size="d32x1"),
+    ]
+    found["ensembles"][0]["weights"] = {"single": 0.5, "a": 0.25, "b": 0.2, "c": 0.05}
+    found["ensembles"][1]["weights"] = {"d": 1.0}
+    chart = charts.contribution_grid(found)
+    rows = rows_with(chart, "value")
+    assert {(row["window"], row["size"]): row["value"] for row in rows} == {
+        ("60d", "d64x2"): 0.25,
+        ("60d", "d32x1"): 0.0,
+        ("all", "d64x2"): 0.25,
+    }
+    assert chart is not None
+    assert "gains (recommended)" in chart.caption
+    assert "All sequence members together have 50.0%" in chart.caption
+    nearest = charts.contribution_grid(found | {"recommended": "single"})
+    assert nearest is not None
+    assert "gains (the nearest to a gain on test)" in nearest.caption
+    del found["ensembles"][0]["weights"]
+    assert charts.contribution_grid(found) is None
+
+
 def test_a_week_has_the_block_it_starts_in() -> None:
     """Select starts on Sunday 1 October: the week of Monday 25 September is still train."""
     weeks = ("2016-12-26", "2017-09-25", "2017-10-02", "2017-11-27", "2017-12-04", "2018-01-01")
@@ -125,9 +153,13 @@ def test_learning_curves_share_a_scale_and_ring_the_lowest_select_loss() -> None
         )
         for at, history in enumerate(histories)
     ]
-    curves = charts.learning_curves(report(members=[*members, member("none", 0.3)]))
+    found = charts.learning_curves(report(members=[*members, member("none", 0.3)]))
+    assert list(found) == ["m0", "m1"]
+    curves = list(found.values())
     domains = [curve.spec["layer"][0]["encoding"]["y"]["scale"]["domain"] for curve in curves]
     assert domains == [[4.0, 7.0], [4.0, 7.0]]
+    axes = [curve.spec["layer"][0]["encoding"]["x"]["axis"]["values"] for curve in curves]
+    assert axes == [[1, 2, 3], [1]]
     assert curves[0].label == "Loss by epoch of m0: select is lowest, 5.5000, in epoch 2."
 
 

@@ -186,6 +186,39 @@ def test_the_markdown_twin_has_the_verdict_and_both_tables(report, tmp_path: Pat
     assert any(line.startswith("| **greedy** recommended | 0.3200") for line in lines)
 
 
+def test_the_markdown_twin_has_the_tables_of_the_comparison(report) -> None:
+    report["notes"] = ["blend: 3 requests without a target"]
+    text = markdown(report)
+    heads = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert heads == [
+        *("Members", "Ensembles", "Quality and cost", "Segments", "Without each member"),
+        *("Earlier origins", "Left out, or odd"),
+    ]
+    lines = text.splitlines()
+    assert "| one-all | 0.500 | −0.0500 (−0.0600 to −0.0400) |" in lines
+    assert any(line.startswith("| Week of 4 Dec 2017 | 80 | 100 | 0.3000") for line in lines)
+    assert "- blend: 3 requests without a target" in lines
+
+
+def test_what_all_origins_say_together_stands_below_them(report) -> None:
+    gain = {"origins": 2, "better": 1, "gain": around(0.012)}
+    report["over_origins"] = {"origins": 2, "method": "By hand.", "gains": {"greedy": gain}}
+    jsonschema.Draft202012Validator(SCHEMA).validate(report)
+    table = comparison_tables.origins(report)
+    assert table is not None
+    assert [cell.text for cell in table.rows[-1]] == [
+        *("All 2 together, with this one", figures.MISSING, figures.MISSING, "+0.0120")
+    ]
+    assert table.rows[-1][3].note == "+0.0020 to +0.0220; better in 1 of 2"
+    assert table.caption.endswith(" By hand.")
+
+
+def test_notes_stand_in_the_page(report, tmp_path: Path) -> None:
+    report["notes"] = ["blend: <3> requests without a target"]
+    page = write_report(report, tmp_path).read_text()
+    assert "<li>blend: &lt;3&gt; requests without a target</li>" in page
+
+
 def test_texts_stay_texts_in_markdown(report) -> None:
     report["verdict"] = "<img src=x> [a](b) | `c`\n# head"
     assert r"\<img src=x\> \[a\](b) \| \`c\` \# head" in markdown(report)
@@ -194,6 +227,7 @@ def test_texts_stay_texts_in_markdown(report) -> None:
 def test_a_report_without_the_parts_has_no_tables_of_them(report) -> None:
     for part in ("options", "segments", "ablation", "origins"):
         del report[part]
+    assert "## Segments" not in markdown(report)
     for table in ("prices", "segments", "ablation", "origins"):
         assert getattr(comparison_tables, table)(report) is None
     assert comparison_charts.prices(report) is None

@@ -231,6 +231,15 @@ def test_the_page_loads_nothing_and_is_small(page: Page, path: Path) -> None:
     assert path.stat().st_size < 3_000_000
 
 
+def test_cards_beyond_the_first_are_folded_away(page: Page, tmp_path: Path) -> None:
+    """Thirteen members: six stand open, and one member alone leaves nothing to fold."""
+    assert len(page.all("article")) == 13
+    assert "7 more" in page.text
+    tags = [tag for tag, _ in page.elements]
+    assert tags[: tags.index("details")].count("article") == 6
+    assert "details" not in dict(Page(write_report(smallest_report(), tmp_path)).elements)
+
+
 def test_untrusted_texts_stay_texts(tmp_path: Path) -> None:
     report = smallest_report() | {"name": ATTACK, "verdict": ATTACK, "data": data()}
     report["members"][0]["id"] = report["best_single"] = ATTACK
@@ -248,7 +257,7 @@ def test_untrusted_texts_stay_texts(tmp_path: Path) -> None:
 def test_every_chart_has_words_and_every_table_a_caption(page: Page) -> None:
     charts = [div for div in page.all("div") if div.get("class") == "chart"]
     assert {chart["id"] for chart in charts} == set(page.plots())
-    assert len(charts) == 4 + 9  # and a learning curve for each of nine sequence members
+    assert len(charts) == 5 + 9  # and a learning curve for each of nine sequence members
     assert all(chart["role"] == "img" and chart["aria-label"] for chart in charts)
     assert len(page.all("table")) == len(page.all("caption")) == 8
     assert len(page.all("h1")) == 1
@@ -264,7 +273,7 @@ def test_report_json_keeps_its_contract(path: Path) -> None:
 def test_the_smallest_report_leaves_out_what_it_does_not_have(tmp_path: Path) -> None:
     page = Page(write_report(smallest_report(), tmp_path))
     assert set(page.plots()) == {"chart-differences", "chart-members"}
-    assert "Learning curves" not in page.text
+    assert "Loss by epoch" not in page.text
     assert "How much history" not in page.text
     assert "personal-all-h120-81be07" in page.text
 
