@@ -38,6 +38,8 @@ def run(source: str, names: dict[str, object]) -> str:
 def place(tmp_path, monkeypatch) -> Path:
     """A working directory with what the page's blocks read: a run, and a table of scores."""
     monkeypatch.chdir(tmp_path)
+    untested = "penchant.ensembles.artefacts.pack.refuse_other_scores"
+    monkeypatch.setattr(untested, lambda directory, card: None)  # its members are no real ones
     weights = {"odd": 0.25, "good": 0.75}
     members = [
         {"id": name, "kind": "popularity", "window": {}, "test": {"ndcg@10": {"mean": 0.3}}}
@@ -93,9 +95,11 @@ def test_every_command_of_the_page_exists():
 
 def test_every_block_of_the_page_runs(place):
     printed = [run(block, {}) for block in blocks("python")]
-    explained, compared, moved = printed
+    explained, compared, closer, moved = printed
     assert "in   good: counts for 75.0%" in explained
     assert re.match("Use (mean|greedy) of 2 models|Use (one|two) alone", compared)
+    assert re.search(r"^\| week \| 2024-05-27 \| 60 \|", closer, re.MULTILINE)
+    assert json.loads(closer.splitlines()[-1])["metric"] == "ndcg@10"
     assert moved == "{'odd': 0.25, 'good': 0.75}\n"
     assert (place / "greedy/members/good/member.json").exists()
 
