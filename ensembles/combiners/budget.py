@@ -82,7 +82,7 @@ class Budget:
         for name in names:
             if (most is None or len(kept) < most) and self.admits(kept, name):
                 kept.append(name)
-        return self._some(kept)
+        return self._some(kept, names)
 
     def alone(self, names: Sequence[str]) -> list[str]:
         """Members that are within it by themselves.
@@ -90,12 +90,12 @@ class Budget:
         Raises:
             ConfigError: none is.
         """
-        return self._some([name for name in names if self.admits((), name)])
+        return self._some([name for name in names if self.admits((), name)], names)
 
-    def _some(self, names: list[str]) -> list[str]:
-        if names:
-            return names
-        fastest = min(self.score_ms, key=lambda name: (self.score_ms[name], name))
+    def _some(self, kept: list[str], names: Sequence[str]) -> list[str]:
+        if kept:
+            return kept
+        fastest = min(names, key=lambda name: (self.score_ms[name], name))
         raise ConfigError(
             f"no member fits {self}: the fastest, {fastest}, takes "
             f"{self.score_ms[fastest]:.3g} ms. Raise the limit."

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from penchant.ensembles.combinations.cascade import Cascade
+from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.comparing.choice import Cost, Option
 from penchant.ensembles.comparing.fitting import Fitted
@@ -62,15 +63,17 @@ def way_options(
 ) -> list[Option]:
     """The best of greedy selection's way with 2, 3, .. members, on users that fitted no weights.
 
-    One member is an option already, and so is what the way ends in.
+    One member is an option already, and so is what the way ends in. Where one member more made
+    nothing better, the best so far is met again: it stands once, where it was met first.
     """
     greedy = next((o.combiner for o in fitted if isinstance(o.combiner, GreedyCombiner)), None)
     if greedy is None:
         return []
-    way = greedy.path(blend, metric)
-    sign = sign_of(metric)
+    sign, first = sign_of(metric), dict[int, tuple[Linear, float]]()
+    for made, value in zip(greedy.path(blend, metric)[:-1], unseen.way(greedy), strict=False):
+        first.setdefault(len(made.weights), (made, value))
     return [
-        Option.of(f"greedy of {len(made.weights)}", list(made.weights), costs, sign * value)
-        for made, value in zip(way[:-1], unseen.way(greedy), strict=False)
-        if len(made.weights) > 1
+        Option.of(f"greedy of {size}", list(made.weights), costs, sign * value)
+        for size, (made, value) in first.items()
+        if size > 1
     ]
