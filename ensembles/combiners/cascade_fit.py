@@ -60,7 +60,7 @@ class CascadeCombiner:
         base: picks and weighs members, within its budget.
     """
 
-    cost_ms: Mapping[str, float]
+    cost_ms: Mapping[str, float] = field(hash=False)
     keep: float = 0.95
     base: GreedyCombiner = field(default_factory=GreedyCombiner)
 
@@ -84,6 +84,13 @@ class CascadeCombiner:
             ConfigError: a member has no cost.
         """
         refuse_other_blocks(predictions)
+        key = (self, metric)  # what is fitted here is shown as a curve later
+        if key not in predictions.fitted:
+            predictions.fitted[key] = self._curve(predictions, metric)
+        found: list[CascadePoint] = predictions.fitted[key]
+        return found
+
+    def _curve(self, predictions: Predictions[Blend], metric: str) -> list[CascadePoint]:
         _check_costs(predictions, self.cost_ms)
         mixes = self._mixes(predictions, metric)
         single = max(

@@ -26,16 +26,17 @@ MIN_POSITIVES = 200
 
 
 def budget_of(settings: config.Ensemble, cost_ms: Mapping[str, float] | None) -> Budget:
-    """The limits that the experiment sets.
+    """The limits that the experiment sets, with members' times where one is of time.
 
     Raises:
         ConfigError: there is a limit of time, and nobody has measured it.
     """
+    timed = settings.max_latency_ms is not None or settings.max_cost_ms is not None
     return Budget(
         max_latency_ms=settings.max_latency_ms,
         max_members=settings.max_members,
         max_cost_ms=settings.max_cost_ms,
-        score_ms=cost_ms or {},
+        score_ms=(cost_ms or {}) if timed else {},  # what is equal is fitted once
     )
 
 

@@ -55,10 +55,10 @@ class StackCombiner:
 
     def fit(self, predictions: Predictions[Blend], metric: str) -> Stacked:
         refuse_other_blocks(predictions)
+        base = GreedyCombiner().fit(predictions, metric).weights  # `greedy` may have found it
         # In an order of their own, so that the order in which things come decides nothing.
         ordered = predictions.take(np.argsort(predictions.requests.row, kind="stable"))
         members = sorted(ordered.scores)
-        base = GreedyCombiner().fit(ordered, metric).weights
         facts = ordered.facts
         bare = Stacked(
             normalization=ordered.normalization,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from penchant.ensembles.combinations.cascade import Cascade
+from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.combiners.average import MeanCombiner
 from penchant.ensembles.combiners.budget import Budget
 from penchant.ensembles.combiners.cascade_fit import CascadeCombiner
@@ -17,6 +18,7 @@ from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.comparing.choice import Cost
 from penchant.ensembles.comparing.fitting import fit_all
 from penchant.ensembles.comparing.options import make_options, way_options
+from penchant.ensembles.comparing.savings import cascade_curve
 from penchant.ensembles.comparing.unseen import UnseenUsers
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.config import Ensemble
@@ -68,6 +70,8 @@ def test_a_budget_admits_what_is_within_all_of_its_limits():
 def test_a_budget_that_no_member_fits_or_that_nobody_can_check_is_refused():
     with pytest.raises(ConfigError, match=r"no member fits 0\.5 ms: the fastest, m4, takes 1 ms"):
         Budget(max_latency_ms=0.5, score_ms=COST_MS).alone(list(COST_MS))
+    with pytest.raises(ConfigError, match="the fastest, m2, takes 3 ms"):  # of those there are
+        Budget(max_latency_ms=0.5, score_ms=COST_MS).first(["m1", "m2"])
     with pytest.raises(ConfigError, match="needs the time that each member takes"):
         Budget(max_cost_ms=0.5)
 
@@ -123,6 +127,55 @@ def test_the_way_ends_in_what_is_fitted_and_gets_better_with_every_member(predic
     ]
     assert values == sorted(values)
     assert len(GreedyCombiner(bags=3).path(predictions, "ndcg@5")) == 1
+
+
+def test_without_limits_greedy_selection_and_the_cascades_curve_are_made_once(monkeypatch):
+    """Gate, stack and cascade begin with what `greedy` has found, whatever members take."""
+    fresh, on = blend(), []
+    for kind in (GreedyCombiner, CascadeCombiner):
+        name = "_fit" if kind is GreedyCombiner else "_curve"
+        work = getattr(kind, name)
+
+        def counted(self, predictions, metric, kind=kind, work=work):
+            if predictions is fresh:
+                on.append(kind)
+            return work(self, predictions, metric)
+
+        monkeypatch.setattr(kind, name, counted)
+    settings = Ensemble(combiners=("greedy", "gate", "stack", "cascade"))
+    made = make_combiners(settings, "next_item", COST_MS)
+    for one in made:
+        one.fit(fresh, "ndcg@5")
+    assert cascade_curve(made, fresh, "ndcg@5")
+    assert on == [GreedyCombiner, CascadeCombiner]
+
+
+def test_where_a_member_more_helps_nothing_the_way_names_each_size_once(predictions):
+    """Half of the halves' ways stand still: the first of a size counts, with its own quality."""
+    costs = {name: Cost(score_ms=cost, params=1) for name, cost in COST_MS.items()}
+    way = [_linear("m0"), _linear("m0", "m1"), _linear("m0", "m1"), _linear("m0", "m1", "m2"),
+           _linear(*COST_MS)]  # fmt: skip
+    greedy = _Way(way)
+    unseen = UnseenUsers(predictions, "ndcg@5", "m0", 200, 0)
+    unseen.way = lambda _: [0.1, 0.2, 0.3, 0.4]
+    [fitted] = fit_all([greedy], predictions, "ndcg@5", unseen)
+    found = way_options(costs, [fitted], predictions, "ndcg@5", unseen)
+    assert [(o.name, o.quality) for o in found] == [("greedy of 2", 0.2), ("greedy of 3", 0.4)]
+
+
+class _Way(GreedyCombiner):
+    """Greedy selection whose way is given."""
+
+    def __init__(self, way):
+        super().__init__()
+        object.__setattr__(self, "given", way)
+
+    def path(self, predictions, metric):
+        return self.given
+
+
+def _linear(*names: str) -> Linear:
+    return Linear(normalization="none", weights={name: 1 / len(names) for name in names})
 
 
 def options(predictions: Predictions, rival: str) -> list:
