@@ -7,6 +7,8 @@ initialisation and bagging are from the same paper and from Caruana, Munson and 
 "Getting the most out of ensemble selection" (ICDM 2006). Ties go as in AutoGluon's
 `EnsembleSelection`: values are compared to six decimals, and of equals one that is in already is
 taken; where AutoGluon then draws, the first by name is taken, so that nothing hangs on an order.
+With `patience` as large as `max_rounds` the weights are AutoGluon's; with less, what it might still
+find after so many rounds without a gain is not looked for.
 """
 
 from __future__ import annotations

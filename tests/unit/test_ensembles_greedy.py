@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import runpy
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations_with_replacement
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,9 @@ from penchant.ensembles.combiners.greedy import GreedyCombiner
 from penchant.ensembles.predictions import Predictions
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
+
+CASES = runpy.run_path(str(Path(__file__).with_name("autogluon_selection.py")))
+ORACLE = json.loads(CASES["PLACE"].read_text())
 
 
 def blend(seed: int, members: int, *, binary: bool = False, size: int = 60) -> Predictions:
@@ -152,45 +158,21 @@ def test_it_ends_after_some_rounds_without_a_gain(monkeypatch):
     assert len(calls) == 2 * 3
 
 
-@pytest.mark.parametrize("metric", ["ndcg@5", "recall@3", "hr@2", "mrr@8", "auc", "log_loss"])
-@pytest.mark.parametrize("seed", range(4))
-def test_selection_is_autogluons(seed, metric):
-    """Few requests make many ties: 12 for rankings, of members that twins stand beside."""
-    predictions = blend(seed, members=4, binary="@" not in metric, size=12)
-    twins = {f"{name}b": part.copy() for name, part in predictions.scores.items()}
-    predictions = replace(predictions, scores=dict(predictions.scores) | twins)
-    found = GreedyCombiner(max_rounds=25, patience=25).fit(predictions, metric).shares
-    assert found == pytest.approx(autogluon(predictions, metric, ensemble_size=25))
+@pytest.mark.parametrize("one", ORACLE["cases"], ids=str)
+def test_selection_is_what_autogluon_itself_selected(one):
+    """Its weights are kept in a file beside; `autogluon_selection.py` makes it, and the cases."""
+    weights = one["weights"]
+    predictions = autogluon_case(**{key: one[key] for key in one.keys() - {"weights"}})
+    rounds = ORACLE["rounds"]
+    found = GreedyCombiner(max_rounds=rounds, patience=rounds).fit(predictions, one["metric"])
+    assert found.shares == pytest.approx(weights)
 
 
-def autogluon(predictions: Predictions, metric: str, ensemble_size: int) -> dict[str, float]:
-    """`EnsembleSelection._fit` of autogluon.core 1.x, written down from its description.
-
-    Regrets are rounded to six decimals from the second round on; of members within 1e-12 of the
-    least, those in use are preferred, and of these the original draws where we take the first by
-    name; the ensemble is cut at the first round with the least regret.
-    """
-    names = sorted(predictions.scores)
-    order: list[str] = []
-    trajectory: list[float] = []
-    rounds_off = False
-    for _ in range(ensemble_size):
-        regret = np.array([1 - value_of(predictions, [*order, name], metric) for name in names])
-        if rounds_off:
-            regret = regret.round(6)
-        best = [
-            name
-            for name, value in zip(names, regret, strict=True)
-            if np.isclose(value, regret.min(), atol=0, rtol=1e-12)
-        ]
-        best = [name for name in best if name in order] or best
-        least = regret[names.index(best[0])]
-        if not order and abs(least) > 1e-4:
-            rounds_off, least = True, least.round(6)
-        order.append(best[0])
-        trajectory.append(least)
-    kept = order[: trajectory.index(min(trajectory)) + 1]
-    return {name: count / len(kept) for name, count in Counter(kept).items()}
+def autogluon_case(metric: str, seed: int, size: int, twins: bool) -> Predictions:
+    scores, truth = CASES["case"](metric, seed, size, twins)
+    requests = blend(seed, members=1, binary="@" not in metric, size=size).requests
+    told = {"target": truth} if requests.label is None else {"label": truth.astype(np.float32)}
+    return Predictions(block=Block.BLEND, requests=replace(requests, **told), scores=scores)
 
 
 def test_a_sorted_start_takes_the_best_first():
