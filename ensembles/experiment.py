@@ -19,7 +19,7 @@ from penchant.ensembles.promises.assurance import assure
 from penchant.ensembles.summary import build_report, combinations_of, save_artefacts
 from penchant.platform.cluster import start_ray
 from penchant.platform.config import Ensemble, Experiment
-from penchant.platform.errors import ConfigError
+from penchant.platform.errors import ConfigError, PenchantError
 from penchant.platform.memory import PeakMemory
 from penchant.platform.origins import earlier_experiments
 from penchant.platform.prepared import Prepared, open_prepared, prepare
@@ -44,6 +44,23 @@ class _Members:
     notes: Sequence[str] = ()  # on what is not
 
 
+class _Origins:
+    """What earlier origins found, the latest first, and notes on those that found nothing."""
+
+    def __init__(self) -> None:
+        self.reports: list[dict[str, Any]] = []
+        self.notes: list[str] = []
+
+    @contextmanager
+    def noted(self, place: Path, progress: Progress) -> Iterator[None]:
+        """One that cannot be compared keeps the latest from nothing; it is told."""
+        try:
+            yield
+        except PenchantError as error:
+            self.notes.append(f"origins/{place.name} is left out: {error}")
+            progress.say(self.notes[-1])
+
+
 class _Stages:
     """Seconds of each stage."""
 
@@ -62,6 +79,8 @@ def run_experiment(
 ) -> dict[str, Any]:
     """Everything an experiment file says; returns the report.
 
+    The latest origin is compared when the earlier ones are, since they have a say in the choice.
+
     Args:
         directory: the run directory; what is finished there is not done again.
         address: of a Ray cluster that sees the directory, or None for a private Ray.
@@ -72,24 +91,21 @@ def run_experiment(
         stages = _Stages()
         with stages.stage("prepare"):  # before Ray starts: what the data lack is said at once
             prepared = prepare(experiment, RunDirectory(directory), progress.say)
-        report = _run(prepared, progress, address, stages, memory)
-        reports = []
+        members = _fit(prepared, progress, address, stages)
+        origins = _Origins()
         for steps, then in enumerate(earlier, 1):
             place = RunDirectory(directory / "origins" / str(steps))
             progress.say(f"origin {steps + 1} of {experiment.time.origins}: {place.root}")
             ready = prepare(then, place, progress.say)
-            reports.append(_run(ready, progress, address, _Stages(), memory))
-    return _with_origins(prepared, report, reports)
+            theirs = _fit(ready, progress, address, _Stages())
+            with origins.noted(place.root, progress):
+                report = _finish(ready, theirs, progress, _Stages(), memory)
+                origins.reports.append(report)
+        return _finish(prepared, members, progress, stages, memory, origins)
 
 
-def _run(
-    prepared: Prepared,
-    progress: Progress,
-    address: str | None,
-    stages: _Stages,
-    memory: PeakMemory,
-) -> dict[str, Any]:
-    """Fit what is missing, compare, report; Ray is up only while members are fitted."""
+def _fit(prepared: Prepared, progress: Progress, address: str | None, stages: _Stages) -> _Members:
+    """Fit what is missing; Ray is up only meanwhile."""
     experiment = prepared.experiment
     recipes = experiment_recipes(experiment)
     refits = []
@@ -107,22 +123,10 @@ def _run(
                     suffix=REFIT,
                     blocks=(Block.SELECT, Block.TEST),
                 )
-    members = _Members(
+    return _Members(
         ids=[recipe_id(recipe) for recipe in recipes],
         refits=[recipe_id(recipe) + REFIT for recipe in refits],
     )
-    return _finish(prepared, members, progress, stages, memory)
-
-
-def _with_origins(
-    prepared: Prepared, report: dict[str, Any], earlier: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
-    """The latest origin's report, written again with what the earlier ones found."""
-    if not earlier:
-        return report
-    whole = with_origins(report, earlier)
-    write_report(whole, prepared.run.report, read_curves(prepared.run, whole))
-    return whole
 
 
 def compare_again(
@@ -130,25 +134,24 @@ def compare_again(
 ) -> dict[str, Any]:
     """Compare the members that are in the store, without fitting anything; returns the report.
 
-    Earlier origins that are in the directory are compared again too, with the same settings.
+    Earlier origins that are in the directory are compared again before, with the same settings;
+    one that cannot be compared is told in the notes.
 
     Args:
         settings: what to change in the run's `ensemble` section.
     """
     prepared = open_prepared(RunDirectory(directory))
     ensemble = prepared.experiment.ensemble.model_copy(update=dict(settings or {}))
-    origins = [open_prepared(RunDirectory(place)) for place in _origins(directory)]
-    finished = [then for then in origins if _made(then.run.root)]
-    notes = [
-        note for then in origins for note in _unfinished(then, f"origins/{then.run.root.name}")
-    ]
     with PeakMemory() as memory:
-        report = _compare_kept(prepared, ensemble, progress, memory, notes)
-        reports = []
-        for then in finished:
-            progress.say(f"earlier origin: {then.run.root}")
-            reports.append(_compare_kept(then, ensemble, progress, memory))
-    return _with_origins(prepared, report, reports)
+        origins = _Origins()
+        for place in _places(directory):
+            progress.say(f"earlier origin: {place}")
+            with origins.noted(place, progress):
+                then = open_prepared(RunDirectory(place))
+                origins.notes += _unfinished(then, f"origins/{place.name}")
+                if _made(place):
+                    origins.reports.append(_compare_kept(then, ensemble, progress, memory))
+        return _compare_kept(prepared, ensemble, progress, memory, origins)
 
 
 def _compare_kept(
@@ -156,18 +159,19 @@ def _compare_kept(
     ensemble: Ensemble,
     progress: Progress,
     memory: PeakMemory,
-    notes: Sequence[str] = (),
+    origins: _Origins | None = None,
 ) -> dict[str, Any]:
     experiment = prepared.experiment.model_copy(update={"ensemble": ensemble})
     directory = prepared.run.root
     members = _Members(
         ids=finished_members(directory),
         refits=[name for name in _made(directory) if name.endswith(REFIT)],
-        notes=[*_unfinished(prepared, "members"), *notes],
+        notes=_unfinished(prepared, "members"),
     )
     for note in members.notes:
         progress.say(note)
-    return _finish(replace(prepared, experiment=experiment), members, progress, _Stages(), memory)
+    ready = replace(prepared, experiment=experiment)
+    return _finish(ready, members, progress, _Stages(), memory, origins)
 
 
 def _unfinished(prepared: Prepared, where: str) -> list[str]:
@@ -187,12 +191,10 @@ def _unfinished(prepared: Prepared, where: str) -> list[str]:
     ]
 
 
-def _origins(directory: Path) -> list[Path]:
+def _places(directory: Path) -> list[Path]:
     """Directories of the earlier origins, the latest first."""
-    found = [path.parent for path in (directory / "origins").glob("*/manifest.json")]
-    return sorted(
-        (place for place in found if place.name.isdecimal()), key=lambda place: int(place.name)
-    )
+    found = [path for path in (directory / "origins").glob("*") if path.name.isdecimal()]
+    return sorted(found, key=lambda place: int(place.name))
 
 
 def finished_members(directory: Path) -> list[str]:
@@ -220,11 +222,14 @@ def _finish(
     progress: Progress,
     stages: _Stages,
     memory: PeakMemory,
+    origins: _Origins | None = None,
 ) -> dict[str, Any]:
+    """Compare, save, report."""
+    origins = origins or _Origins()
     with stages.stage("compare"):
         progress.say(f"comparing {len(members.ids)} members and their combinations")
         found: Comparison = compare(prepared, members.ids, progress.say)
-        comparison = replace(found, notes=[*members.notes, *found.notes])
+        comparison = replace(found, notes=[*members.notes, *origins.notes, *found.notes])
         refitted = judge_block(prepared, Block.TEST, members.refits)
         refits = judge_refits(prepared, combinations_of(comparison), members.refits)
         progress.say("what can be promised: calibration and sets")
@@ -232,6 +237,7 @@ def _finish(
         save_artefacts(prepared, comparison, assured, refits)
     seconds, peak_bytes = _over_all_runs(prepared, stages, memory)
     report = build_report(prepared, comparison, refitted, seconds, peak_bytes)
+    report = with_origins(report, origins.reports)
     report["assurance"] = assured.to_json()
     for ensemble in report["ensembles"]:
         if ensemble["name"] in refits:

@@ -17,6 +17,7 @@ from penchant.ensembles.artefacts import newest
 from penchant.ensembles.artefacts.artefact import load_ensemble
 from penchant.ensembles.experiment import compare_again, run_experiment
 from penchant.platform.config import Experiment
+from penchant.platform.errors import ConfigError
 from penchant.platform.prepared import JUDGED_BLOCKS, Prepared
 from penchant.platform.progress import Progress
 from penchant.platform.recipes import Recipe, recipe_id
@@ -152,6 +153,44 @@ def test_what_is_unfinished_is_named_in_the_notes_and_left_out(three) -> None:
     ]
     assert [member["id"] for member in again["members"]] == ["popularity"]
     assert len(again["origins"]) == 1
+
+
+def slow_by_itself(directory: Path, score_ms: float) -> None:
+    """Every member of a run takes so long, as it was measured there."""
+    for path in (directory / "members").glob("*/metrics.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"score_ms": score_ms}))
+
+
+def torn(origin: Path) -> None:
+    path = next((origin / "predictions" / "blend").glob("*.parquet"))
+    path.write_bytes(path.read_bytes()[:40])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda origin: slow_by_itself(origin, 900.0), "no member fits 500 ms: the fastest, "),
+        (torn, "cannot be read"),
+        (lambda origin: (origin / "manifest.json").unlink(), "manifest.json"),
+    ],
+)
+def test_an_origin_that_cannot_be_compared_is_told_and_the_others_are(three, spoil, told) -> None:
+    directory, _ = three
+    spoil(directory / "origins" / "1")
+    again = compare_again(directory, QUIET, {"max_latency_ms": 500.0})
+    [note] = [note for note in again["notes"] if note.startswith("origins/")]
+    assert note.startswith("origins/1 is left out: ")
+    assert told in note
+    assert again["over_origins"]["origins"] == 2
+    assert written(directory) == again
+
+
+def test_where_the_latest_origin_cannot_be_compared_its_report_stays(three) -> None:
+    directory, first = three
+    slow_by_itself(directory, 900.0)
+    with pytest.raises(ConfigError, match="no member fits 500 ms"):
+        compare_again(directory, QUIET, {"max_latency_ms": 500.0})
+    assert written(directory) == first
 
 
 def test_a_quiet_run_keeps_what_the_checks_found(settings, tmp_path) -> None:
