@@ -6,6 +6,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,7 +21,6 @@ from penchant.serve.wire.schema import RefusedError
 from penchant.serve.wire.strict_json import StrictRoute
 
 __all__ = [
-    "FEEDBACK",
     "MAX_OUTCOMES",
     "FeedbackAnswer",
     "FeedbackBody",
@@ -30,13 +30,21 @@ __all__ = [
     "read_feedback",
 ]
 
-#: Name of the file inside the service directory.
-FEEDBACK = "feedback.sqlite"
 MAX_OUTCOMES = 1_000
 
+#: Files inside the service directory: `feedback-NAME.sqlite` of each process that has written, and
+#: `feedback.sqlite` of those before each had its own.
+_FILES = "feedback*.sqlite"
 _BUSY_S = 5.0
 #: Clocks differ; what claims to be later than this would win over all that really comes later.
 _AHEAD_MS = 300_000
+_SCHEMA = {
+    "request_id": pl.String,
+    "item": pl.String,
+    "label": pl.String,
+    "time_ms": pl.Int64,
+    "received_ms": pl.Int64,
+}
 _SETUP = """
 CREATE TABLE IF NOT EXISTS feedback (
     request_id TEXT NOT NULL,
@@ -86,68 +94,66 @@ class FeedbackBody(BaseModel):
 class FeedbackAnswer(BaseModel):
     """What was done with a body."""
 
-    accepted: int = Field(description="Outcomes that were new, or later than what was known.")
+    accepted: int = Field(description="Outcomes new to who took them, or later than was known.")
     unchanged: int = Field(description="Outcomes that were known already, or overtaken.")
 
 
 class FeedbackBook:
-    """Feedback in SQLite, which several replicas of the front can write to.
+    """Feedback in SQLite, a file for each process that writes.
+
+    Processes of several machines may share the directory: there SQLite's write-ahead log does not
+    work, and locks of a file that all write to would be the disk's to keep (sqlite.org/wal.html).
+    A file is opened for each call: a directory that cannot be written to now may be again later.
 
     Args:
         service: the service directory.
+        writer: a name that no other process has.
         now_ms: the clock.
     """
 
     def __init__(
-        self, service: Path, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+        self,
+        service: Path,
+        writer: str,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
+        self._service, self._path = service, service / f"feedback-{writer}.sqlite"
         self._now_ms, self._lock = now_ms, threading.Lock()
-        service.mkdir(parents=True, exist_ok=True)
-        self._database = sqlite3.connect(
-            service / FEEDBACK, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
-        )
-        self._database.execute("PRAGMA journal_mode = WAL")
-        self._database.execute("PRAGMA synchronous = NORMAL")
-        self._database.execute(_SETUP)
 
     def add(self, outcomes: Sequence[Outcome]) -> FeedbackAnswer:
         """Keep outcomes, all of them or none.
 
         Raises:
             RefusedError: one happened in the future.
-            sqlite3.OperationalError: the disk is full, or others hold the file for too long.
+            sqlite3.Error: the disk is full or read-only, or others hold the file for too long.
+            OSError: the service directory cannot be made.
         """
         now = self._now_ms()
         for at, outcome in enumerate(outcomes):
             if outcome.time > now + _AHEAD_MS:
                 raise RefusedError(f"body.outcomes.{at}.time", "lies in the future")
         rows = [(o.request_id, o.item, str(o.label), o.time, now) for o in outcomes]
-        changed = self._change(_ADD, rows)
+        self._service.mkdir(parents=True, exist_ok=True)
+        changed = self._change(self._path, _ADD, rows)
         return FeedbackAnswer(accepted=changed, unchanged=len(rows) - changed)
 
     def forget(self, request_ids: Iterable[str]) -> int:
-        """Remove what came of these requests; returns how many outcomes that were."""
+        """Remove what came of these requests, whoever kept it; returns how many outcomes.
+
+        Raises:
+            sqlite3.Error: a file cannot be changed; those before it are.
+        """
         rows = [(request_id,) for request_id in request_ids]
-        return self._change("DELETE FROM feedback WHERE request_id = ?", rows)
+        statement = "DELETE FROM feedback WHERE request_id = ?"
+        paths = sorted(self._service.glob(_FILES)) if rows else []
+        return sum(self._change(path, statement, rows) for path in paths)
 
-    def close(self) -> None:
-        """Let go of the file."""
-        with self._lock:
-            self._database.close()
-
-    def _change(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+    def _change(self, path: Path, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
         """In one transaction; returns how many rows it changed."""
-        if not rows:
-            return 0
-        with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                changed = self._database.executemany(statement, rows).rowcount
-            except BaseException:
-                self._database.execute("ROLLBACK")
-                raise
-            self._database.execute("COMMIT")
-            return changed
+        opened = sqlite3.connect(path, timeout=_BUSY_S, isolation_level="IMMEDIATE")
+        with self._lock, closing(opened) as database, database:
+            database.execute(_SETUP)
+            return database.executemany(statement, rows).rowcount
 
 
 def feedback_router(book: FeedbackBook) -> APIRouter:
@@ -159,7 +165,7 @@ def feedback_router(book: FeedbackBook) -> APIRouter:
         """Tell what came of answers, once or several times, in any order."""
         try:
             return book.add(body.outcomes)
-        except sqlite3.OperationalError:  # a full disk, or others that write for too long
+        except (sqlite3.Error, OSError):  # a disk that is full or read-only, a file that is held
             problem = "feedback cannot be kept at the moment; send the same again later"
             raise HTTPException(503, problem, {"Retry-After": "1"}) from None
 
@@ -169,22 +175,27 @@ def feedback_router(book: FeedbackBook) -> APIRouter:
 def read_feedback(service: Path) -> pl.DataFrame:
     """All feedback: `request_id`, `item`, `label` ("0", "1", "chosen"), `time_ms`.
 
+    Of what several processes were told about one item the latest stands, and of two that happened
+    at once the one that came first.
+
     Raises:
-        DataError: the file is no feedback book.
+        DataError: a file is no feedback book.
     """
-    schema = {"request_id": pl.String, "item": pl.String, "label": pl.String, "time_ms": pl.Int64}
-    path = service / FEEDBACK
-    if not path.exists():
-        return pl.DataFrame(schema=schema)
+    files = [_read(path) for path in sorted(service.glob(_FILES)) if path.stat().st_size]
+    told = pl.concat([pl.DataFrame(schema=_SCHEMA), *files])
+    latest = told.sort(-pl.col("time_ms"), "received_ms")
+    return latest.unique(["request_id", "item"], keep="first", maintain_order=True).drop(
+        "received_ms"
+    )
+
+
+def _read(path: Path) -> pl.DataFrame:
     try:
-        database = sqlite3.connect(path, timeout=_BUSY_S)
-        try:
-            found = database.execute("SELECT request_id, item, label, time_ms FROM feedback")
-            return pl.DataFrame(found.fetchall(), schema=schema, orient="row")
-        finally:
-            database.close()
+        with closing(sqlite3.connect(path, timeout=_BUSY_S)) as database:
+            found = database.execute(f"SELECT {', '.join(_SCHEMA)} FROM feedback").fetchall()
     except sqlite3.Error as error:
         raise DataError(
             f"{path} cannot be read: {error}. Expected the feedback of a service; restore or "
             "remove it."
         ) from error
+    return pl.DataFrame(found, schema=_SCHEMA, orient="row")

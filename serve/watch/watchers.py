@@ -22,6 +22,8 @@ __all__ = ["Watchers"]
 class Watchers:
     """Metrics, the prediction log, traces and feedback of one replica.
 
+    Nothing is opened yet: a replica may have to start while the directory cannot be written to.
+
     Args:
         service: the service directory.
         replica: name of the replica, for its files.
@@ -30,8 +32,8 @@ class Watchers:
     def __init__(self, service: Path, replica: str) -> None:
         meters = Meters()
         self._log = PredictionLog(service, replica, on_dropped=meters.log_dropped)
-        self._traces, self._book = Traces(), FeedbackBook(service)
-        self._key = user_key(service)
+        self._service, self._traces = service, Traces()
+        self._book = FeedbackBook(service, replica)
         self.observer = Observers([meters, self._log, self._traces], meters.watcher_failed)
 
     def routers(self) -> list[APIRouter]:
@@ -39,14 +41,19 @@ class Watchers:
         return [feedback_router(self._book), _metrics()]
 
     def forget(self, user: str) -> None:
-        """Forget what was answered to a user, and what came of it. Blocks."""
-        self._book.forget(self._log.forget(hash_user(self._key, user)))
+        """Forget what was answered to a user, and what came of it. Blocks.
+
+        Raises:
+            OSError: files cannot be changed.
+            DataError: the key of users' hashes is not as it was made.
+            sqlite3.Error: a file of feedback cannot be changed.
+        """
+        self._book.forget(self._log.forget(hash_user(user_key(self._service), user)))
 
     def close(self) -> None:
         """Write what is not written yet. Blocks."""
         self._log.close()
         self._traces.close()
-        self._book.close()
 
 
 def _metrics() -> APIRouter:

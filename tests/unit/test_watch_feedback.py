@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
 from penchant.platform.errors import DataError
 from penchant.serve.watch.feedback import (
@@ -30,8 +33,8 @@ def outcome(label: Any = 1, time: int = NOW_MS, *, item: str = "a") -> Outcome:
     return Outcome(request_id="r1", item=item, label=label, time=time)
 
 
-def book(service: Path) -> FeedbackBook:
-    return FeedbackBook(service, now_ms=lambda: NOW_MS)
+def book(service: Path, writer: str = "one") -> FeedbackBook:
+    return FeedbackBook(service, writer, now_ms=lambda: NOW_MS)
 
 
 def known(service: Path) -> list[tuple[Any, ...]]:
@@ -42,7 +45,6 @@ def test_the_same_twice_changes_nothing(tmp_path: Path) -> None:
     kept = book(tmp_path)
     first = kept.add([outcome(), outcome(0, item="b")])
     again = kept.add([outcome(), outcome(0, item="b")])
-    kept.close()
     assert (first.accepted, first.unchanged) == (2, 0)
     assert (again.accepted, again.unchanged) == (0, 2)
     assert known(tmp_path) == [("r1", "a", "1", NOW_MS), ("r1", "b", "0", NOW_MS)]
@@ -54,32 +56,85 @@ def test_the_latest_stands_whatever_the_order_of_arrival(tmp_path: Path) -> None
         kept = book(tmp_path / str(number))
         for one in order:
             kept.add([one])
-        kept.close()
         assert known(tmp_path / str(number)) == [("r1", "a", "chosen", NOW_MS)]
 
 
 def test_of_one_body_the_latest_stands_too(tmp_path: Path) -> None:
     kept = book(tmp_path)
     answer = kept.add([outcome(1, NOW_MS), outcome(0, NOW_MS - 1)])
-    kept.close()
     assert (answer.accepted, answer.unchanged) == (1, 1)
     assert known(tmp_path) == [("r1", "a", "1", NOW_MS)]
 
 
-def test_what_is_known_outlives_the_process_and_is_shared(tmp_path: Path) -> None:
-    one, other = book(tmp_path), book(tmp_path)
-    assert one.add([outcome()]).accepted == 1
-    assert other.add([outcome()]).unchanged == 1
-    one.close()
-    other.close()
+def test_what_is_known_outlives_the_process(tmp_path: Path) -> None:
+    assert book(tmp_path).add([outcome()]).accepted == 1
+    assert book(tmp_path).add([outcome()]).unchanged == 1
     assert len(known(tmp_path)) == 1
+
+
+def test_of_what_two_processes_were_told_the_latest_stands(tmp_path: Path) -> None:
+    one, other = book(tmp_path, "one"), book(tmp_path, "other")
+    one.add([outcome(1, NOW_MS - 5), outcome(0, NOW_MS, item="b"), outcome(1, item="c")])
+    other.add([outcome(0, NOW_MS), outcome(1, NOW_MS - 5, item="b"), outcome(1, item="d")])
+    assert known(tmp_path) == [
+        ("r1", "a", "0", NOW_MS),
+        ("r1", "b", "0", NOW_MS),
+        ("r1", "c", "1", NOW_MS),
+        ("r1", "d", "1", NOW_MS),
+    ]
+
+
+def test_of_two_tellings_about_one_moment_the_first_to_come_stands(tmp_path: Path) -> None:
+    for writer, label, came_ms in (("one", 1, NOW_MS + 9), ("other", 0, NOW_MS + 8)):
+        FeedbackBook(tmp_path, writer, lambda came_ms=came_ms: came_ms).add([outcome(label)])
+    assert known(tmp_path) == [("r1", "a", "0", NOW_MS)]
+
+
+def test_many_threads_of_two_processes_lose_nothing(tmp_path: Path) -> None:
+    books = [book(tmp_path, "one"), book(tmp_path, "other")] * 4
+
+    def tell(at: int) -> None:
+        for n in range(10):
+            books[at].add([outcome(item=f"{at}-{n}"), outcome(at % 2, NOW_MS + n, item="same")])
+
+    with ThreadPoolExecutor(len(books)) as threads:
+        list(threads.map(tell, range(len(books))))
+    assert len(known(tmp_path)) == 8 * 10 + 1
+
+
+def test_the_file_of_before_each_process_had_its_own_is_read_and_forgotten_from(
+    tmp_path: Path,
+) -> None:
+    book(tmp_path).add([outcome(1, NOW_MS - 5), outcome(item="b")])
+    (tmp_path / "feedback-one.sqlite").rename(tmp_path / "feedback.sqlite")
+    with closing(sqlite3.connect(tmp_path / "feedback.sqlite")) as old:
+        old.execute("PRAGMA journal_mode = WAL")
+    kept = book(tmp_path)
+    kept.add([outcome(0, NOW_MS)])
+    assert known(tmp_path) == [("r1", "a", "0", NOW_MS), ("r1", "b", "1", NOW_MS)]
+    assert kept.forget({"r1"}) == 3
+    assert known(tmp_path) == []
+
+
+def test_where_the_disk_cannot_be_written_to_it_is_tried_again(tmp_path: Path) -> None:
+    away = tmp_path / "service"
+    away.write_text("a file where the directory should be")
+    kept = book(away)
+    app = FastAPI()
+    app.include_router(feedback_router(kept))
+    with TestClient(app) as client:
+        body = {"outcomes": [{"request_id": "r1", "item": "a", "label": 1, "time": 1}]}
+        refused = client.post("/v1/feedback", json=body)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        away.unlink()
+        assert client.post("/v1/feedback", json=body).json() == {"accepted": 1, "unchanged": 0}
+    assert known(away) == [("r1", "a", "1", 1)]
 
 
 def test_a_future_outcome_is_refused_and_its_body_with_it(tmp_path: Path) -> None:
     kept = book(tmp_path)
     with pytest.raises(RefusedError) as caught:
         kept.add([outcome(), outcome(time=NOW_MS + 3_600_000, item="b")])
-    kept.close()
     assert caught.value.place == "body.outcomes.1.time"
     assert known(tmp_path) == []
 
@@ -90,7 +145,6 @@ def test_requests_of_a_forgotten_user_lose_their_outcomes(tmp_path: Path) -> Non
     assert kept.forget({"r1", "r9"}) == 2
     assert kept.forget({"r1"}) == 0
     assert kept.forget([]) == 0
-    kept.close()
     assert known(tmp_path) == [("r2", "a", "1", 1)]
 
 
@@ -112,10 +166,7 @@ def post(service: Path, content: str | bytes) -> httpx.Response:
             headers = {"content-type": "application/json"}
             return await client.post("/v1/feedback", content=content, headers=headers)
 
-    try:
-        return asyncio.run(go())
-    finally:
-        kept.close()
+    return asyncio.run(go())
 
 
 ONE = '{"request_id": "r1", "item": "a", "label": 1, "time": "2020-01-02T12:00:00Z"}'

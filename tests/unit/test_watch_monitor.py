@@ -78,9 +78,8 @@ def week_of(week: int, scores: np.ndarray, **given: Any) -> list[dict[str, Any]]
 
 
 def tell(service: Path, outcomes: list[tuple[str, str, Any]]) -> None:
-    book = FeedbackBook(service, now_ms=lambda: ms(NOW))
+    book = FeedbackBook(service, "front", now_ms=lambda: ms(NOW))
     book.add([Outcome(request_id=r, item=i, label=label, time=1) for r, i, label in outcomes])
-    book.close()
 
 
 def normal(shift: float = 0.0, size: int = 400) -> np.ndarray:
