@@ -8,6 +8,7 @@ has never opened one answers 503, at /readyz too.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -15,12 +16,14 @@ from pathlib import Path
 from fastapi import FastAPI
 from ray import serve
 
+from penchant.platform.errors import UnreachableError
 from penchant.serve.gate.gate import Guard
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.routes.console_page import console_router
 from penchant.serve.routes.examples import console_examples
 from penchant.serve.routes.ingress import make_app
-from penchant.serve.users.users import open_users
+from penchant.serve.users.asked_users import AskedUsers
+from penchant.serve.users.late_users import LateUsers
 from penchant.serve.versions.follower import Follower, Following
 from penchant.serve.versions.fronts import FRONT
 from penchant.serve.versions.opening import open_live
@@ -49,7 +52,7 @@ class Front:
         self._service = Service(Path(service))
         self._max_body_bytes = max_body_bytes
         self._guard = Guard(ring=KeyRing(self._service.directory)) if guarded else None
-        self._users = open_users(users or self._service.users)
+        self._users = AskedUsers(LateUsers(users or self._service.users))
         replica = serve.get_replica_context().replica_id.unique_id
         self._watchers = Watchers(self._service.directory, replica)
         self._desks = LiveDesks()
@@ -70,14 +73,26 @@ class Front:
         return app
 
     def _forget_everywhere(self, user: str) -> None:
-        """Forget a user in every front and every cache. Blocks: it runs in a thread."""
-        fronts = serve.get_deployment_handle(FRONT, FRONT)
-        fronts.broadcast("forget", user).results(timeout_s=_FORGET_S)
-        traffic = self._service.traffic()
-        for live in traffic.lives() if traffic is not None else []:
-            for place in live.places:
-                members = serve.get_deployment_handle(place.name, live.app)
-                members.broadcast("forget").results(timeout_s=_FORGET_S)
+        """Forget a user in every front and every cache. Blocks: it runs in a thread.
+
+        Raises:
+            UnreachableError: some replica did not say that it has.
+        """
+        until = time.monotonic() + _FORGET_S
+        try:
+            asked = [serve.get_deployment_handle(FRONT, FRONT).broadcast("forget", user)]
+            traffic = self._service.traffic()
+            for live in traffic.lives() if traffic is not None else []:
+                for place in live.places:
+                    members = serve.get_deployment_handle(place.name, live.app)
+                    asked.append(members.broadcast("forget"))
+            for answers in asked:
+                answers.results(timeout_s=max(until - time.monotonic(), 0))
+        except Exception as error:  # what Ray and the replicas raise has no class in common
+            raise UnreachableError(
+                f"a replica of the service did not forget a user ({type(error).__name__}): "
+                "expected all of them to. Ask again once they answer."
+            ) from error
 
     async def forget(self, user: str) -> None:
         """Forget a user in this replica."""

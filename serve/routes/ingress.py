@@ -18,7 +18,6 @@ from penchant.serve.routes.explain import ExplainBody, Explanation, explain
 from penchant.serve.routes.observe import Desks, Observer
 from penchant.serve.routes.user_routes import recall, user_router
 from penchant.serve.users.asked_users import AskedUsers
-from penchant.serve.users.users import UserStore
 from penchant.serve.wire.fields import Event
 from penchant.serve.wire.schema import (
     Answer,
@@ -55,7 +54,7 @@ def make_app(
     max_body_bytes: int = 1_000_000,
     observer: Observer | None = None,
     parts: Sequence[APIRouter] = (),
-    users: UserStore | None = None,
+    users: AskedUsers | None = None,
     forget: Callable[[str], None] | None = None,
     guard: Guard | None = None,
 ) -> FastAPI:
@@ -67,7 +66,8 @@ def make_app(
         observer: is told of answers and of refusals.
         parts: further routes, such as the console's.
         users: keeps events, so that questions need not bring them; None where nothing is kept.
-        forget: is told of users who are deleted; it may block, and be told twice.
+        forget: is told of users who are deleted; it may block, be told twice, and raise
+            UnreachableError.
         guard: who asks for keys; without it, everyone is let in.
     """
     app = FastAPI(
@@ -79,9 +79,9 @@ def make_app(
     refused = None if observer is None else observer.refused
     app.add_middleware(Gate, max_body_bytes=max_body_bytes, guard=guard, refused=refused)
     app.add_middleware(Admission, refused=refused)  # the one that is added last comes first
-    door, asked_users = Door(desks, observer), None if users is None else AskedUsers(users)
-    app.include_router(_questions(door, asked_users))
-    app.include_router(user_router(door, asked_users, forget))
+    door = Door(desks, observer)
+    app.include_router(_questions(door, users))
+    app.include_router(user_router(door, users, forget))
 
     @app.get("/v1/ensemble", responses=TROUBLES_WITHOUT_BODY)
     async def ensemble() -> EnsembleCard:

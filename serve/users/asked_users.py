@@ -67,6 +67,11 @@ class AskedUsers:
         """
         return await self._within(_PATIENCE_S, lambda: self._store.delete(user))
 
+    def close(self) -> None:
+        """Finish the calls under way, make none of those that wait, and close the store. Blocks."""
+        self._threads.shutdown(cancel_futures=True)
+        self._store.close()
+
     async def _within(self, timeout_s: float, call: Callable[[], _T]) -> _T:
         loop = asyncio.get_running_loop()
         try:

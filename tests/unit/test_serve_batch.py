@@ -23,6 +23,7 @@ from penchant.serve.answering.panel import Panel
 from penchant.serve.routes import batch
 from penchant.serve.routes.ingress import make_app
 from penchant.serve.routes.observe import Seen
+from penchant.serve.users.asked_users import AskedUsers
 from penchant.serve.versions.traffic import LiveDesks, Split
 from penchant.serve.wire.fields import Event
 from penchant.serve.wire.schema import EnsembleCard
@@ -111,7 +112,9 @@ def send(
     *requests: Any, members: Members | None = None, watcher: Watcher | None = None, **headers: str
 ) -> httpx.Response:
     app = make_app(
-        LiveDesks(Split(primary=desk(members or Members()))), observer=watcher, users=Stored()
+        LiveDesks(Split(primary=desk(members or Members()))),
+        observer=watcher,
+        users=AskedUsers(Stored()),
     )
 
     async def go() -> httpx.Response:

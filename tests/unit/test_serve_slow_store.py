@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import httpx
 import pytest
 
 from penchant.serve.routes.ingress import make_app
+from penchant.serve.users.asked_users import AskedUsers
 from penchant.serve.versions.traffic import LiveDesks, Split
 from penchant.serve.wire.fields import Event
 
@@ -65,7 +67,8 @@ def talk(store: Any, say: Callable[[Post], Awaitable[None]]) -> None:
     """Put questions to an application with this store."""
 
     async def go() -> None:
-        transport = httpx.ASGITransport(make_app(LiveDesks(Split(primary=desk())), users=store))
+        users = AskedUsers(store)
+        transport = httpx.ASGITransport(make_app(LiveDesks(Split(primary=desk())), users=users))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
 
             async def post(path: str, body: dict[str, Any], deadline_ms: int) -> httpx.Response:
@@ -153,3 +156,34 @@ def test_what_nobody_waits_for_any_more_is_not_asked(store: Hanging) -> None:
         assert (await post("/v1/recommend", {"user": "ann"}, 10_000)).status_code == 200
 
     talk(store, say)
+
+
+def test_at_the_end_the_store_is_closed_after_its_last_call_and_no_thread_stays() -> None:
+    """A call after that would open a connection anew, which nobody closes."""
+    told: list[str] = []
+
+    class Closed(Hanging):
+        def history(self, user: str, limit: int = 9) -> list[Event]:
+            self._hang()
+            told.append(user)
+            return []
+
+        def close(self) -> None:
+            told.append("closed")
+
+    async def go(store: Closed) -> None:
+        users = AskedUsers(store)
+        until = time.monotonic() + _HANGS_S
+        asked = [asyncio.create_task(users.history(str(at), until)) for at in range(20)]
+        while store.under_way < 8:
+            await asyncio.sleep(0.001)
+        closing = asyncio.create_task(asyncio.to_thread(users.close))
+        await asyncio.sleep(0.05)
+        store.let_go.set()
+        await closing
+        await asyncio.gather(*asked, return_exceptions=True)
+
+    before = set(threading.enumerate())
+    asyncio.run(asyncio.wait_for(go(Closed()), _HANGS_S))
+    assert (sorted(told[:-1]), told[-1]) == ([str(at) for at in range(8)], "closed")
+    assert set(threading.enumerate()) <= before

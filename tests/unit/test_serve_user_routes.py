@@ -22,6 +22,7 @@ from penchant.serve.answering.desk import Desk
 from penchant.serve.answering.history import Question, Reader
 from penchant.serve.answering.panel import Panel
 from penchant.serve.routes.ingress import make_app
+from penchant.serve.users.asked_users import AskedUsers
 from penchant.serve.users.users import SqliteUsers, UserStore
 from penchant.serve.versions.traffic import LiveDesks, Split
 from penchant.serve.wire.fields import Event
@@ -73,7 +74,13 @@ class Service:
     def __init__(self, users: UserStore | None, to: Desk | Split | None = None) -> None:
         self.forgotten: list[str] = []
         split = to if isinstance(to, Split) else Split(primary=to or desk())
-        self.app = make_app(LiveDesks(split), users=users, forget=self.forgotten.append)
+        asked = None if users is None else AskedUsers(users)
+        self.app = make_app(LiveDesks(split), users=asked, forget=self.forget)
+
+    def forget(self, user: str) -> None:
+        if user == "of a replica that hangs":
+            raise UnreachableError(SECRET)
+        self.forgotten.append(user)
 
     def send(self, path: str, body: Any = None, method: str = "POST") -> httpx.Response:
         async def go() -> httpx.Response:
@@ -287,3 +294,13 @@ def test_a_store_that_does_not_answer_is_503() -> None:
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
         assert SECRET not in response.text
     assert service.forgotten == []
+
+
+def test_a_user_whom_a_replica_does_not_forget_is_503_and_can_be_deleted_again(
+    store: SqliteUsers,
+) -> None:
+    service = Service(store)
+    for _ in range(2):
+        answer = service.send("/v1/users/" + quote("of a replica that hangs"), method="DELETE")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert SECRET not in answer.text
