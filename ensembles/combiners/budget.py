@@ -53,6 +53,15 @@ class Budget:
         """Whether there is a limit."""
         return bool(str(self))
 
+    def to_json(self) -> dict[str, float]:
+        """The limits that there are, by the names of the arguments."""
+        limits = {
+            "max_latency_ms": self.max_latency_ms,
+            "max_members": self.max_members,
+            "max_cost_ms": self.max_cost_ms,
+        }
+        return {name: limit for name, limit in limits.items() if limit is not None}
+
     def fits(self, *, latency_ms: float, members: int, cost_ms: float) -> bool:
         """Whether something that takes so much is within all limits."""
         return (

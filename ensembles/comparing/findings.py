@@ -26,6 +26,7 @@ def findings(comparison: Comparison) -> dict[str, Any]:
     front = pareto(comparison.options, low_is_good=comparison.metric in LOWER_IS_BETTER)
     found: dict[str, Any] = {
         "notes": list(comparison.notes),
+        "budget": comparison.budget.to_json(),
         "options": [_option(option, option in front) for option in comparison.options],
         "segments": [_segment(result) for result in comparison.segments],
         "ablation": [_ablation(one) for one in comparison.ablation],

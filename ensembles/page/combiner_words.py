@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EVEN", "HOW", "LEFT_OUT"]
+__all__ = ["EVEN", "HOW", "LEFT_OUT", "OFFERED", "WITHIN"]
 
 #: Combiners that take the members that are best alone: no other member matters to them.
 EVEN = frozenset({"mean", "median", "rank_mean", "reciprocal_rank"})
@@ -56,4 +56,13 @@ LEFT_OUT = {
     "cascade": (
         "no stage asks it: greedy selection on blend is without it, or keeps its gain without it"
     ),
+}
+
+#: Combiners that see, within a budget, only the members that greedy selection within it has found.
+OFFERED = frozenset({"weights", "layers", "gate", "stack"})
+
+#: What is otherwise said within a budget.
+WITHIN = {
+    "greedy": "the best average met on blend within the budget is without it",
+    "cascade": "no stage asks it: greedy selection, or the best cascade that fits, is without it",
 }

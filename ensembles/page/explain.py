@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from penchant.ensembles.page import figures
-from penchant.ensembles.page.combiner_words import EVEN, HOW, LEFT_OUT
+from penchant.ensembles.page.combiner_words import HOW
+from penchant.ensembles.page.left_out import budget_of, why_left_out
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 from penchant.trainers.refit import REFIT
@@ -31,6 +32,8 @@ def explain(report: Mapping[str, Any]) -> str:
     parts = [f"{report['name']}: why members are in or out, by {words}{lower}"]
     if report.get("verdict"):
         parts.append(report["verdict"])
+    if (budget := budget_of(report)).limited:
+        parts.append(f"Everything was fitted within {budget}.")
     if not report["ensembles"]:
         parts.append("No ensemble was compared, so no member is in one.")
     parts += [_ensemble(report, ensemble, members) for ensemble in report["ensembles"]]
@@ -87,13 +90,8 @@ def _inside(
 def _outside(
     report: Mapping[str, Any], ensemble: Mapping[str, Any], name: str, standing: str
 ) -> str:
-    combiner, weights = ensemble["combiner"], ensemble.get("weights", {})
-    if combiner in EVEN:
-        why = _not_among_the_best(report, name, len(weights))
-    elif twin := _twin(report, name, weights):
-        why = f"{twin}, which is in"
-    else:
-        why = _behind(report, name) + LEFT_OUT.get(combiner, "on blend it got no weight")
+    twin = _twin(report, name, ensemble.get("weights", {}))
+    why = why_left_out(report, ensemble, name, twin)
     return f"  out  {name}: {standing} {why[0].upper()}{why[1:]}.".replace(":  ", ": ")
 
 
@@ -115,31 +113,6 @@ def _standing(metric: str, members: list[Mapping[str, Any]]) -> dict[str, str]:
                 parts.append(f"{figures.quality(value.mean)} on {block}")
         sentences[name] = f"Alone it is {', '.join(parts)}." if parts else ""
     return sentences
-
-
-def _not_among_the_best(report: Mapping[str, Any], name: str, taken: int) -> str:
-    """Why the best few on `blend` are without a member; its place there, if that is known."""
-    metric = report["metric"]
-    values = {m["id"]: figures.interval(m.get("blend"), metric) for m in report["members"]}
-    known = {one: sign_of(metric) * v.mean for one, v in values.items() if v is not None}
-    if name not in known:
-        return f"it is not among the {taken} best on blend"
-    place = 1 + sum(value > known[name] for value in known.values())
-    if place <= taken:  # better ones than some that are in
-        return f"it is number {place} on blend, but does not fit the budget beside the better ones"
-    return f"it is number {place} on blend, where the best {taken} are taken"
-
-
-def _behind(report: Mapping[str, Any], name: str) -> str:
-    """How far a member is behind the best single one on `select`; empty where it is not known."""
-    named = {member["id"]: member.get("select") for member in report["members"]}
-    metric = report["metric"]
-    own = figures.interval(named.get(name), metric)
-    best = figures.interval(named.get(report.get("best_single")), metric)
-    if own is None or best is None or not best.mean or own.mean == best.mean:
-        return ""
-    share = figures.percent(abs(own.mean - best.mean) / abs(best.mean))
-    return f"on select it is {share} behind the best single member, and "
 
 
 def _dropped(report: Mapping[str, Any], ensemble: str) -> dict[str, Mapping[str, Any]]:

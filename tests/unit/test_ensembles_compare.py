@@ -448,7 +448,9 @@ def test_within_a_budget_combiners_are_fitted_within_it_and_the_verdict_says_ove
     found = compare(replace(prepared, experiment=experiment), members, lambda _: None)
     assert all(len(one.combination.shares) == 2 for one in found.candidates)
     assert found.choice in {"mean", "greedy"}
-    verdict = build_report(prepared, found, {}, {}, 0)["verdict"]
+    report = build_report(prepared, found, {}, {}, 0)
+    assert report["budget"] == {"max_members": 2}
+    verdict = report["verdict"]
     assert verdict.startswith(f"Within 2 member(s), ship the ensemble {found.choice} of 2 members")
     assert verdict.endswith(f"over {found.best_single}, the best single member within it.")
 

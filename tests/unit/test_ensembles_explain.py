@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from penchant.ensembles.page.combiner_words import EVEN, HOW, LEFT_OUT
+from penchant.ensembles.page.combiner_words import EVEN, HOW, LEFT_OUT, OFFERED, WITHIN
 from penchant.ensembles.page.explain import NEAR_DUPLICATE, explain
 from penchant.platform.ensemble_settings import COMBINER_NAMES
 
@@ -161,7 +161,7 @@ def told(combiner: str, **more) -> str:
     made["ensembles"][0] |= {"name": combiner, "combiner": combiner}
     values = {"good": 0.4, "odd": 0.3, "twin": 0.2, "poor": 0.1}
     for one in made["members"]:
-        one["blend"] = {"ndcg@10": {"mean": values[one["id"]]}}
+        one |= {"blend": {"ndcg@10": {"mean": values[one["id"]]}}, "score_ms": 1.0}
     return explain(made)
 
 
@@ -170,6 +170,7 @@ def test_every_combiner_says_how_it_finds_members_and_why_one_is_out(combiner):
     assert combiner in HOW
     assert (combiner in EVEN) != (combiner in LEFT_OUT)
     assert "it got no weight" not in told(combiner)
+    assert combiner in EVEN | OFFERED | set(WITHIN)
 
 
 @pytest.mark.parametrize("combiner", sorted(EVEN))
@@ -180,13 +181,56 @@ def test_the_best_few_leave_out_by_place_on_blend_and_not_by_weight(combiner):
     assert line(text, "poor").endswith("It is number 4 on blend, where the best 2 are taken.")
 
 
-def test_a_better_member_that_the_best_few_leave_out_is_over_the_budget():
-    made = report()
-    made["ensembles"][0] |= {"combiner": "mean", "weights": {"odd": 0.5, "poor": 0.5}}
-    for one, value in zip(made["members"], (0.4, 0.3, 0.2, 0.1), strict=True):
-        one["blend"] = {"ndcg@10": {"mean": value}}
-    said = "It is number 1 on blend, but does not fit the budget beside the better ones."
-    assert line(explain(made), "good").endswith(said)
+def even(values: tuple[float, ...], inside: tuple[str, ...], **more) -> str:
+    """What is told of the plain mean of some; values are those on blend, costs 8, 4, 2, 1 ms."""
+    made = report(**more)
+    weights = {name: 1 / len(inside) for name in inside}
+    made["ensembles"][0] |= {"combiner": "mean", "weights": weights}
+    for one, value, cost in zip(made["members"], values, (8.0, 4.0, 2.0, 1.0), strict=True):
+        one |= {"blend": {"ndcg@10": {"mean": value}}, "score_ms": cost}
+    jsonschema.Draft202012Validator(SCHEMA).validate(made)
+    return explain(made)
+
+
+def test_of_equals_that_are_out_the_name_is_the_reason_and_no_budget():
+    """`odd`, `poor` and `twin` tie; the mean of two takes `good` and the first by name."""
+    text = even((0.4, 0.2, 0.2, 0.2), ("good", "odd"))
+    said = "number 4 on blend, where the best 2 are taken; of equals the first by name."
+    assert line(text, "twin").endswith(said)
+    assert "number 3 on blend" in line(text, "poor")
+    assert "budget" not in text
+
+
+def test_within_a_budget_places_are_among_those_that_fit_it():
+    """`good` is too slow alone; of the others two are taken, and the third is number 3 of 3."""
+    budget = {"max_latency_ms": 5.0}
+    text = even((0.4, 0.3, 0.2, 0.1), ("odd", "twin"), budget=budget)
+    assert "Everything was fitted within 5 ms." in text
+    said = "By itself it takes 8 ms, over the budget of 5 ms."
+    assert line(text, "good").endswith(said)
+    said = "number 3 on blend of the 3 that fit the budget alone, where the best 2 that fit it"
+    assert said in line(text, "poor")
+
+
+def test_what_fits_alone_may_not_fit_beside_the_better_ones():
+    """8 ms and 4 ms are more than 9.5; then 1 ms fits beside 8."""
+    budget = {"max_cost_ms": 9.5}
+    text = even((0.4, 0.3, 0.2, 0.1), ("good", "poor"), budget=budget)
+    assert "number 2 on blend of the 4" in line(text, "odd")
+    assert line(text, "odd").endswith("but does not fit beside the better ones.")
+
+
+@pytest.mark.parametrize("combiner", sorted(OFFERED))
+def test_within_a_budget_it_is_not_said_that_what_was_never_offered_was_tried(combiner):
+    assert "has not offered it" not in line(told(combiner), "poor")
+    text = told(combiner, budget={"max_members": 2})
+    assert "greedy selection within the budget has not offered it, or " in line(text, "poor")
+
+
+def test_a_dear_member_may_be_in_a_cascade_whose_cost_is_limited_on_average():
+    text = told("cascade", budget={"max_cost_ms": 0.5})
+    assert "By itself" not in line(text, "poor")
+    assert "the best cascade that fits" in line(text, "poor")
 
 
 def test_losses_count_places_on_blend_from_the_smallest():
