@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +21,10 @@ from penchant.platform.errors import ConfigError, UnreachableError
 from penchant.serve.wire.fields import Event
 from penchant.serve.wire.schema import MAX_EVENTS
 
-__all__ = ["RedisUsers"]
+__all__ = ["PASSWORD_VARIABLE", "RedisUsers"]
+
+#: Environment variable with the password, where there is one: a URL is written down in many places.
+PASSWORD_VARIABLE = "PENCHANT_REDIS_PASSWORD"
 
 _PATIENCE_S = 2.0
 
@@ -48,6 +52,7 @@ class RedisUsers:
         try:
             self._redis: Any = redis.Redis.from_url(
                 url,
+                password=os.environ.get(PASSWORD_VARIABLE),
                 decode_responses=True,
                 socket_timeout=_PATIENCE_S,
                 socket_connect_timeout=_PATIENCE_S,

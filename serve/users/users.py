@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from penchant.platform.errors import ConfigError, DataError, UnreachableError
-from penchant.serve.users.redis_users import RedisUsers
+from penchant.serve.users.redis_users import PASSWORD_VARIABLE, RedisUsers
 from penchant.serve.wire.fields import Event
 from penchant.serve.wire.schema import MAX_EVENTS
 
@@ -89,14 +89,19 @@ def check_url(url: str) -> None:
     """Whether this could be a store that fronts of several machines share; nobody is asked.
 
     Raises:
-        ConfigError: it is no URL of a Redis.
+        ConfigError: it is no URL of a Redis, or a password stands in it.
     """
-    scheme, separator, _ = url.partition("://")
+    scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _REDIS:
         got = f"{scheme}://..." if separator else "something that is no URL"  # it may be a password
         raise ConfigError(
             f"--users is {got}, expected a Redis, such as redis://localhost:6379/0. Leave it out "
             "to keep events of users in the service directory."
+        )
+    if ":" in rest.rpartition("@")[0] or "password=" in rest:
+        raise ConfigError(
+            "--users holds a password, which others could read where the URL is written down: "
+            f"expected it in the environment variable {PASSWORD_VARIABLE} of Serve's processes."
         )
 
 

@@ -16,13 +16,15 @@ from typing import Any
 from penchant.platform.errors import ConfigError
 from penchant.serve.answering.places import Layout
 from penchant.serve.gate.proxy import SERVE_VARIABLES
+from penchant.serve.users.redis_users import PASSWORD_VARIABLE
 from penchant.serve.users.users import check_url
 from penchant.serve.versions.app import FrontArgs, VersionArgs, live_of
-from penchant.serve.versions.deploy import DEFAULT
 from penchant.serve.versions.service import Service, Traffic
 
 __all__ = ["ray_service", "serve_config"]
 
+_LAYOUT = Layout()
+_PASSWORD = {"name": "penchant-redis", "key": "password", "optional": True}
 _CPUS_PER_REPLICA = 1.0
 _MAX_REPLICAS = 8
 
@@ -33,7 +35,7 @@ def serve_config(
     *,
     host: str = "0.0.0.0",
     port: int = 8000,
-    layout: Layout = DEFAULT,
+    layout: Layout = _LAYOUT,
     max_replicas: int = _MAX_REPLICAS,
     users: str | None = None,
 ) -> dict[str, Any]:
@@ -49,8 +51,8 @@ def serve_config(
         users: URL of the Redis that keeps events of users; by default the service directory does.
 
     Raises:
-        ConfigError: there are no API keys, the URL is of no Redis, or a process serves from this
-            service directory.
+        ConfigError: there are no API keys, the URL is of no Redis or holds a password, or a
+            process serves from this service directory.
         DataError: the artefact is not whole.
     """
     if not service.has_keys():
@@ -105,6 +107,8 @@ def ray_service(config: dict[str, Any], *, image: str, claim: str, mount: str) -
         image: has Penchant installed.
         claim: persistent volume claim (ReadWriteMany) that holds the artefacts and the service.
         mount: where it is mounted, so that the configuration's paths exist.
+
+    The password of a Redis is read from the secret `penchant-redis`, key `password`, if it exists.
     """
     from io import StringIO
 
@@ -112,8 +116,13 @@ def ray_service(config: dict[str, Any], *, image: str, claim: str, mount: str) -
 
     text = StringIO()
     YAML(typ="safe").dump(config, text)
-    head = _pod("head", image, claim, mount, cpu="2", memory="8Gi")
-    worker = _pod("worker", image, claim, mount, cpu="4", memory="16Gi")
+    variables: list[dict[str, Any]] = [
+        *({"name": name, "value": value} for name, value in SERVE_VARIABLES.items()),
+        # A Redis without a password needs no such secret.
+        {"name": PASSWORD_VARIABLE, "valueFrom": {"secretKeyRef": _PASSWORD}},
+    ]
+    head = _pod("head", image, claim, mount, variables, cpu="2", memory="8Gi")
+    worker = _pod("worker", image, claim, mount, variables, cpu="4", memory="16Gi")
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayService",
@@ -139,7 +148,16 @@ def ray_service(config: dict[str, Any], *, image: str, claim: str, mount: str) -
     }
 
 
-def _pod(name: str, image: str, claim: str, mount: str, *, cpu: str, memory: str) -> dict[str, Any]:
+def _pod(
+    name: str,
+    image: str,
+    claim: str,
+    mount: str,
+    variables: list[dict[str, Any]],
+    *,
+    cpu: str,
+    memory: str,
+) -> dict[str, Any]:
     size = {"cpu": cpu, "memory": memory}
     return {
         "spec": {
@@ -147,7 +165,7 @@ def _pod(name: str, image: str, claim: str, mount: str, *, cpu: str, memory: str
                 {
                     "name": f"ray-{name}",
                     "image": image,
-                    "env": [{"name": n, "value": v} for n, v in SERVE_VARIABLES.items()],
+                    "env": variables,
                     "resources": {"requests": size, "limits": size},
                     "volumeMounts": [{"name": "penchant", "mountPath": mount}],
                 }

@@ -15,6 +15,7 @@ from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.errors import ConfigError
 from penchant.serve.answering.places import Layout
 from penchant.serve.gate.keys import KeyRing
+from penchant.serve.gate.proxy import SERVE_VARIABLES
 from penchant.serve.run import free_port
 from penchant.serve.versions.app import FrontArgs, VersionArgs, build_front, build_version
 from penchant.serve.versions.build import ray_service, serve_config
@@ -104,6 +105,8 @@ def test_fronts_on_several_machines_share_the_redis_that_was_chosen(
         assert built._bound_deployment.init_args[-1] == users
     with pytest.raises(ConfigError, match="expected a Redis"):
         serve_config(artefact, service, users="users.sqlite")
+    with pytest.raises(ConfigError, match="PENCHANT_REDIS_PASSWORD"):
+        serve_config(artefact, service, users="redis://:secret@shop-redis:6379/0")
 
 
 def test_the_verbs_take_the_redis(artefact: Path, tmp_path: Path) -> None:
@@ -131,4 +134,8 @@ def test_a_ray_service_holds_the_same_configuration(artefact: Path, tmp_path: Pa
     for pod in pods:
         (container,) = pod["template"]["spec"]["containers"]
         assert container["image"] == "shop:1"
+        given = {one["name"]: one.get("value", one.get("valueFrom")) for one in container["env"]}
+        secret = {"name": "penchant-redis", "key": "password", "optional": True}
+        assert given.pop("PENCHANT_REDIS_PASSWORD") == {"secretKeyRef": secret}
+        assert given == SERVE_VARIABLES
         assert container["volumeMounts"] == [{"name": "penchant", "mountPath": "/models"}]

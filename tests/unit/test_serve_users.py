@@ -194,3 +194,20 @@ def test_a_url_of_another_kind_or_without_its_server_is_refused() -> None:
     assert "secret" not in str(caught.value)
     with pytest.raises(UnreachableError, match="does not answer"):
         RedisUsers("redis://127.0.0.1:1/0")
+
+
+@pytest.mark.parametrize("password", ["secret", None])
+def test_the_password_of_a_redis_comes_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, password: str | None
+) -> None:
+    used = []
+
+    def ping(client: redis.Redis) -> None:
+        used.append(client.get_connection_kwargs()["password"])
+
+    monkeypatch.setattr(redis.Redis, "ping", ping)
+    monkeypatch.delenv("PENCHANT_REDIS_PASSWORD", raising=False)
+    if password is not None:
+        monkeypatch.setenv("PENCHANT_REDIS_PASSWORD", password)
+    RedisUsers("redis://shop@localhost/0").close()
+    assert used == [password]
