@@ -23,6 +23,7 @@ __all__ = [
     "quick_metric",
     "ranking_metrics",
     "sign_of",
+    "split_ranks",
     "target_ranks",
 ]
 
@@ -62,10 +63,20 @@ def target_ranks(scores: NDArray[np.float32], requests: Requests) -> NDArray[np.
     return _ranks(scores, requests, None)[0]
 
 
+def split_ranks(
+    scores: NDArray[np.float32], requests: Requests, seen: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ranks as `target_ranks`, and those among the items that are seen or new as the target is.
+
+    Args:
+        seen: items that each user had before the request, shape (R, V).
+    """
+    return _ranks(scores, requests, seen)
+
+
 def _ranks(
     scores: NDArray[np.float32], requests: Requests, seen: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ranks among all items, and among the items that are seen or new as the target is."""
     overall = np.empty(len(requests.target), dtype=np.float64)
     within = np.empty_like(overall)
     offsets = requests.target_offsets
@@ -127,7 +138,7 @@ def ranking_metrics(
 
 
 def per_request(
-    scores: NDArray[np.float32], requests: Requests, seen: NDArray[np.bool_], k: int = 10
+    overall: NDArray[np.float64], within: NDArray[np.float64], requests: Requests, k: int = 10
 ) -> Mapping[str, NDArray[np.float64]]:
     """All ranking metrics of each request: over all items, over own items, over new items.
 
@@ -136,9 +147,10 @@ def per_request(
     repeated items take nearly all places, and nothing could be said of the rest.
 
     Args:
-        seen: items that each user had before the request, shape (R, V).
+        overall: of P targets among all candidates, shape (P,).
+        within: the same among the candidates that are seen or new as the target is; both are from
+            `split_ranks`.
     """
-    overall, within = _ranks(scores, requests, seen)
     found = dict(ranking_metrics(overall, requests, k))
     for split, wanted in (("repeat", True), ("explore", False)):
         relevant = requests.target_seen == wanted

@@ -10,9 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from penchant.ensembles.combiners.combiner import Combiner, quality
 from penchant.ensembles.combiners.combiners import budget_of
 from penchant.ensembles.comparing.ablation import Ablation, ablate
@@ -46,7 +43,7 @@ class _Tested:
     judge: Judge
     scores: Predictions[Test]
     sheets: Mapping[str, Sheet]  # of members
-    combined: Mapping[str, tuple[Sheet, NDArray[np.float32]]]  # of combinations, with their scores
+    combined: Mapping[str, Sheet]  # of combinations
 
 
 def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], None]) -> Comparison:
@@ -81,7 +78,7 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     tell(f"judging {len(member_ids)} members and {len(fitted)} combinations on test")
     tested = _test(prepared, member_ids, fitted, blend.normalization, note)
     single = tested.sheets[best]
-    combined = {name: sheet for name, (sheet, _) in tested.combined.items()}
+    combined = tested.combined
     p = tested.judge.permutation_p(list(combined.values()), single)
     candidates = [
         Candidate(
@@ -105,8 +102,8 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
         tested.judge,
         segments_of(prepared.log, tested.judge.requests, prepared.blocks.select_ms),
         metric,
-        (single, tested.scores.scores[best]),
-        tested.combined,
+        single,
+        combined,
     )
     return Comparison(
         metric=metric,
@@ -202,8 +199,7 @@ def _test(
     judge = make_judge(prepared, test.requests)
     combined, normal = {}, test.normalized(how)
     for one in fitted:
-        scores = merged(one.combination, test, normal)
-        combined[one.combiner.name] = (judge.sheet(scores), scores)
+        combined[one.combiner.name] = judge.sheet(merged(one.combination, test, normal))
     sheets = {name: judge.sheet(scores) for name, scores in test.scores.items()}
     return _Tested(judge=judge, scores=test, sheets=sheets, combined=combined)
 
@@ -227,6 +223,6 @@ def _ablation(
     sign = sign_of(metric)
     one = max(fitted, key=lambda fit: sign * fit.gain.mean)
     tell(f"{one.combiner.name} without each of its members")
-    sheet, _ = tested.combined[one.combiner.name]
+    sheet = tested.combined[one.combiner.name]
     found = ablate(one.combiner, one.combination, blend, tested.scores, metric, tested.judge, sheet)
     return [] if found is None else [found]

@@ -198,11 +198,10 @@ def look_closer(
     short, [combiner] = fittable(blend, settings, None, _say_nothing)
     normal = test.normalized(short.normalization)
     combined = {one.combiner: merged(one.combination, test, normal) for one in made}
-    judged = {name: (_sheet(judge, part, seen), part) for name, part in combined.items()}
-    alone = test.scores[found.comparison.best_single]
-    single = (_sheet(judge, alone, seen), alone)
+    judged = {name: _sheet(judge, part, seen) for name, part in combined.items()}
+    single = _sheet(judge, test.scores[found.comparison.best_single], seen)
     parts = segments_of_requests(test.requests, np.isin(test.requests.user, blend.requests.user))
-    whole, _ = judged[best.combiner]
+    whole = judged[best.combiner]
     apart = ablate(combiner, best.combination, short, test, metric, judge, whole)
     comparison = replace(
         found.comparison,

@@ -12,7 +12,7 @@ from penchant.platform.auc import auc_interval, auc_shares
 from penchant.platform.binary import binary_per_request
 from penchant.platform.found_yes import yes_metrics
 from penchant.platform.intervals import Interval, Resampler
-from penchant.platform.metrics import per_request
+from penchant.platform.metrics import per_request, split_ranks
 from penchant.platform.requests import Requests
 from penchant.platform.significance import sign_flip_p
 from penchant.platform.within import within_interval
@@ -30,9 +30,10 @@ class Sheet:
 
     values: Mapping[str, NDArray[np.float64]]  # metric -> (R,); AUC is no mean and not here
     odds: NDArray[np.float32] | None = None  # (R,), of a `binary` task
+    ranks: NDArray[np.float64] | None = None  # (P,), of targets among all candidates; a ranking's
 
     def take(self, chosen: NDArray[np.int64]) -> Sheet:
-        """The requests at these positions."""
+        """The requests at these positions; ranks of their targets are left behind."""
         return Sheet(
             values={name: column[chosen] for name, column in self.values.items()},
             odds=None if self.odds is None else self.odds[chosen],
@@ -70,7 +71,8 @@ class Judge:
             return Sheet(binary_per_request(scores[:, 0], label), odds=scores[:, 0])
         if self._seen is None:
             raise TypeError("a ranking is judged with the items that each user had before")
-        return Sheet(per_request(scores, self.requests, self._seen, self._k))
+        overall, within = split_ranks(scores, self.requests, self._seen)
+        return Sheet(per_request(overall, within, self.requests, self._k), ranks=overall)
 
     def table(self, sheet: Sheet) -> dict[str, Interval]:
         """Every metric with its interval by user."""

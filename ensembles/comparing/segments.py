@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.platform.events import EventLog
 from penchant.platform.intervals import Interval
-from penchant.platform.metrics import ranking_metrics, target_ranks
+from penchant.platform.metrics import ranking_metrics
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import DAY_MS
 
@@ -104,27 +104,22 @@ def judge_segments(
     judge: Judge,
     segments: list[Segment],
     metric: str,
-    single: tuple[Sheet, NDArray[np.float32]],
-    combinations: Mapping[str, tuple[Sheet, NDArray[np.float32]]],
+    single: Sheet,
+    combinations: Mapping[str, Sheet],
 ) -> list[SegmentResult]:
     """The best single member, each combination and their difference, segment by segment.
 
     Args:
         judge: of all the block's requests; its resamples are used for every segment.
-        single: what the best single member's scores were worth, and the scores, shape (R, C).
+        single: what the best single member's scores were worth.
         combinations: the same of each combination.
     """
-    ranked = any(segment.targets is not None for segment in segments)
     everyone = {"": single, **combinations}
-    ranks = {
-        name: target_ranks(scores, judge.requests) if ranked else None
-        for name, (_, scores) in everyone.items()
-    }
     results = []
     for segment in segments:
         sheets = {
-            name: _counted(sheet, ranks[name], segment, judge.requests, metric)
-            for name, (sheet, _) in everyone.items()
+            name: _counted(sheet, segment, judge.requests, metric)
+            for name, sheet in everyone.items()
         }
         chosen = segment.requests
         results.append(
@@ -144,18 +139,12 @@ def judge_segments(
     return results
 
 
-def _counted(
-    sheet: Sheet,
-    ranks: NDArray[np.float64] | None,
-    segment: Segment,
-    requests: Requests,
-    metric: str,
-) -> Sheet:
+def _counted(sheet: Sheet, segment: Segment, requests: Requests, metric: str) -> Sheet:
     """The sheet, or that of the segment's targets alone, ranked among all candidates."""
-    if segment.targets is None or ranks is None:
+    if segment.targets is None or sheet.ranks is None:
         return sheet
     k = int(metric.partition("@")[2])
-    return Sheet(ranking_metrics(ranks, requests, k, segment.targets))
+    return Sheet(ranking_metrics(sheet.ranks, requests, k, segment.targets))
 
 
 def _split(by: str, warm: NDArray[np.bool_]) -> list[Segment]:

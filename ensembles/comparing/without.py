@@ -12,9 +12,6 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.comparing.compare import make_judge
 from penchant.ensembles.comparing.fitting import fittable, merged
@@ -106,9 +103,8 @@ def what_they_bring(
     normal = test.normalized(blend.normalization)
     judge = make_judge(prepared, test.requests)
 
-    def judged(combination: Combination) -> tuple[Sheet, NDArray[np.float32]]:
-        scores = merged(combination, test, normal)
-        return judge.sheet(scores), scores
+    def judged(combination: Combination) -> Sheet:
+        return judge.sheet(merged(combination, test, normal))
 
     segments = segments_of(prepared.log, judge.requests, prepared.blocks.select_ms)
     found = []
@@ -121,8 +117,8 @@ def what_they_bring(
             Brought(
                 combiner=combiner.name,
                 share=sum(whole.shares.get(name, 0.0) for name in some),
-                without=judge.table(without[0]),
-                difference=judge.differences(with_them[0], without[0]),
+                without=judge.table(without),
+                difference=judge.differences(with_them, without),
                 segments=judge_segments(
                     judge, segments, requests.metric, without, {combiner.name: with_them}
                 ),

@@ -68,14 +68,13 @@ def test_cold_items_are_judged_by_cold_targets_alone(small):
     log, requests = small
     scores = np.tile(np.array([1, 2, 3], dtype=np.float32), (4, 1))
     judge = Judge(requests, seen_items(log, requests), "ndcg@1", 50, seed=0)
-    sheet = judge.sheet(scores)
     flat = np.zeros_like(scores)  # every item ties, in the middle: rank 2
     results = judge_segments(
         judge,
         segments_of(log, requests, CUT_OFF),
         "ndcg@1",
-        (judge.sheet(flat), flat),
-        {"mean": (sheet, scores)},
+        judge.sheet(flat),
+        {"mean": judge.sheet(scores)},
     )
     found = {(r.by, r.name): r for r in results}
     assert found["items", "cold"].combinations["mean"].mean == 1.0
@@ -94,7 +93,7 @@ def test_segments_of_a_binary_task_go_by_the_candidate(world):
     judge = Judge(requests, None, "auc", 50, seed=0)
     sheet = judge.sheet(odds)
     segments = segments_of(here.log, requests, here.until_ms)
-    results = judge_segments(judge, segments, "auc", (sheet, odds), {"same": (sheet, odds)})
+    results = judge_segments(judge, segments, "auc", sheet, {"same": sheet})
     assert {result.by for result in results} >= {"items", "history", "recency", "week"}
     for by in ("users", "items", "history", "week"):
         assert sum(r.requests for r in results if r.by == by) == len(requests)

@@ -14,6 +14,7 @@ from penchant.platform.metrics import (
     per_request,
     quick_metric,
     ranking_metrics,
+    split_ranks,
     target_ranks,
 )
 from penchant.platform.requests import Requests
@@ -128,7 +129,8 @@ def test_repeated_and_new_items_are_ranked_apart():
     # items 0 to 2 were had before, 3 to 5 are new; targets: item 1 (had) and item 4 (new)
     scores = np.array([[9, 8, 7, 6, 5, 4]], dtype=np.float32)
     seen = np.array([[True, True, True, False, False, False]])
-    found = per_request(scores, asking([[1, 4]], [[True, False]]), seen, k=2)
+    asked = asking([[1, 4]], [[True, False]])
+    found = per_request(*split_ranks(scores, asked, seen), asked, k=2)
     assert found["recall@2"].tolist() == [0.5]
     assert found["recall@2/repeat"].tolist() == [1.0]
     assert found["mrr@2/repeat"].tolist() == [0.5]  # second of the three that were had
@@ -145,7 +147,7 @@ def test_the_split_is_the_same_as_hiding_the_other_items():
         [requests.target[request == r].tolist() for r in range(80)],
         [had[request == r].tolist() for r in range(80)],
     )
-    found = per_request(scores, requests, seen, k=5)
+    found = per_request(*split_ranks(scores, requests, seen), requests, k=5)
     for split, wanted in (("repeat", True), ("explore", False)):
         shown = np.where(seen == wanted, scores, -INF)
         ranks = target_ranks(shown, requests)
@@ -156,7 +158,8 @@ def test_the_split_is_the_same_as_hiding_the_other_items():
 
 def test_a_request_without_a_target_of_a_split_does_not_count():
     scores = np.array([[3, 2, 1]], dtype=np.float32)
-    found = per_request(scores, asking([[0]], [[True]]), np.array([[True, False, False]]))
+    asked, seen = asking([[0]], [[True]]), np.array([[True, False, False]])
+    found = per_request(*split_ranks(scores, asked, seen), asked)
     assert {name for name, values in found.items() if np.isnan(values[0])} == {
         f"{name}@10/explore" for name in ("ndcg", "recall", "hr", "mrr")
     }
