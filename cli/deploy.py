@@ -33,19 +33,26 @@ RunningService = Annotated[
     Path, typer.Option("--service", help="Service directory of a running `penchant serve run`.")
 ]
 PlacementOption = Annotated[
-    Literal["auto", "together", "apart"],
-    typer.Option(help="Which members share a process; auto goes by their measured cost."),
+    Literal["auto", "together", "apart"] | None,
+    typer.Option(
+        help="Which members share a process; auto goes by their measured cost.",
+        show_default="as this version runs or ran last, or else auto",
+    ),
 ]
 EngineOption = Annotated[
-    Literal["auto", "torch", "onnx", "onnx-int8"],
-    typer.Option(help="Runs language models; auto measures. int8 is faster and changes scores."),
+    Literal["auto", "torch", "onnx", "onnx-int8"] | None,
+    typer.Option(
+        help="Runs language models; auto measures. int8 is faster and changes scores.",
+        show_default="as this version runs or ran last, or else auto",
+    ),
 ]
 
 UsersOption = Annotated[
     str | None,
     typer.Option(
         help="Keep events of users in a Redis, such as redis://HOST:6379/0 (needs "
-        "penchant[redis]); by default in the service directory."
+        "penchant\\[redis]; its password stands in PENCHANT_REDIS_PASSWORD).",
+        show_default="the service directory",
     ),
 ]
 
@@ -69,23 +76,23 @@ def deploy(
     shadow: Annotated[
         bool, typer.Option("--shadow", help="Give it copies of requests, and no answers.")
     ] = False,
-    placement: PlacementOption = "auto",
-    engine: EngineOption = "auto",
+    placement: PlacementOption = None,
+    engine: EngineOption = None,
     as_json: Json = False,
 ) -> None:
     """Roll a new version into a running service; without a failed request.
 
     It takes traffic when all its replicas have started and passed their self-tests. Deploying a
-    canary again without --canary gives it all the traffic. The ensemble that is served, with
-    another --placement or --engine, is rolled in like a new one. What nothing needs any more ends
-    some seconds later, when its last requests are answered.
+    canary again without --canary gives it all the traffic, in the layout that it has. The ensemble
+    that is served, with another --placement or --engine, is rolled in like a new one. What nothing
+    needs any more ends some seconds later, when its last requests are answered; if this verb is
+    interrupted before, at the end of the next.
 
-    \\b
+    \b
     Examples:
       penchant serve deploy runs/november --service services/shop --canary 0.05
       penchant serve deploy runs/november --service services/shop
     """
-    from penchant.serve.answering.places import Layout
     from penchant.serve.run import find_ensemble
     from penchant.serve.versions.deploy import deploy as roll_in
     from penchant.serve.versions.service import Service
@@ -102,7 +109,8 @@ def deploy(
         directory,
         part=part,
         share=canary or 0.0,
-        layout=Layout(placement=placement, engine=engine),
+        placement=placement,
+        engine=engine,
     )
     _show(live, as_json=as_json)
 
@@ -110,7 +118,7 @@ def deploy(
 def rollback(service: RunningService, as_json: Json = False) -> None:
     """Go back: end a canary or shadow, or else return to the version before.
 
-    \\b
+    \b
     Example:
       penchant serve rollback --service services/shop
     """
@@ -123,7 +131,7 @@ def rollback(service: RunningService, as_json: Json = False) -> None:
 def status(service: RunningService, as_json: Json = False) -> None:
     """Which versions are live, and what each of them gets.
 
-    \\b
+    \b
     Example:
       penchant serve status --service services/shop
     """

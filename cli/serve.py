@@ -23,6 +23,7 @@ from penchant.cli.deploy import (
 from penchant.cli.keys import app as keys_app
 from penchant.cli.options import Json, RunDir
 from penchant.cli.serve_build import build
+from penchant.platform.errors import ConfigError
 
 if TYPE_CHECKING:
     from penchant.serve.ask import Asked
@@ -36,38 +37,63 @@ _SHOWN_PURCHASES = 8
 
 @app.command()
 def run(
-    place: RunDir,
+    place: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="RUN_DIR", help="A run directory.", show_default="what was live last"
+        ),
+    ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8000,
     host: Annotated[
         str, typer.Option(help="A loopback address; others need API keys.")
     ] = "127.0.0.1",
     service: ServiceDir = None,
-    placement: PlacementOption = "auto",
-    engine: EngineOption = "auto",
+    placement: PlacementOption = None,
+    engine: EngineOption = None,
     users: UsersOption = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Serve RUN_DIR, whatever was live there last.")
+    ] = False,
 ) -> None:
     """Serve the ensemble that a run recommends, until Ctrl-C.
 
-    RUN_DIR may also be the directory of one ensemble, such as runs/demo/ensembles/greedy.
+    RUN_DIR may also be the directory of one ensemble, such as runs/demo/ensembles/greedy. A service
+    that was stopped goes on with the version that was live last; RUN_DIR may be left out then, and
+    another version is refused without --replace.
 
     \b
     Examples:
       penchant serve run runs/demo --port 8080
       penchant serve run runs/demo --service services/shop --host 0.0.0.0
+      penchant serve run --service services/shop
     """
-    from penchant.serve.answering.places import Layout
-    from penchant.serve.routes.examples import keep_examples
     from penchant.serve.run import find_ensemble, serving, wait_for_stop
+    from penchant.serve.versions.service import Service
 
-    directory = find_ensemble(place)
-    typer.echo(f"starting {directory} ...", err=True)
-    kept = service_of(place, service)
-    if (place / "manifest.json").is_file():
-        with kept.alone():  # or they would become those of a service that runs
-            keep_examples(kept, place)
-    layout = Layout(placement=placement, engine=engine)
-    with serving(directory, kept, host=host, port=port, layout=layout, users=users) as url:
-        _introduce(url, directory)
+    if place is not None:
+        directory, kept = find_ensemble(place), service_of(place, service)
+    elif service is not None and not replace:
+        directory, kept = None, Service(service)
+    else:
+        raise ConfigError(
+            "no RUN_DIR was given, expected one, or --service DIR alone, to go on with what was "
+            "live there last."
+        )
+    typer.echo(f"starting {directory or f'what was live in {service} last'} ...", err=True)
+    with serving(
+        directory,
+        kept,
+        host=host,
+        port=port,
+        placement=placement,
+        engine=engine,
+        users=users,
+        examples=place if place is not None and (place / "manifest.json").is_file() else None,
+        replace=replace,
+    ) as url:
+        live = kept.traffic()
+        if live is not None:
+            _introduce(url, Path(live.primary.directory))
         wait_for_stop()
         typer.echo("stopping ...", err=True)
 

@@ -30,8 +30,8 @@ def build(
         Path | None, typer.Option(help="Where it is mounted; by default where both lie (KubeRay).")
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8000,
-    placement: PlacementOption = "auto",
-    engine: EngineOption = "auto",
+    placement: PlacementOption = None,
+    engine: EngineOption = None,
     max_replicas: Annotated[int, typer.Option(min=1, help="Of each deployment.")] = 8,
     users: UsersOption = None,
 ) -> None:
@@ -40,7 +40,7 @@ def build(
     Another version on a cluster is another file, with a service directory of its own: `penchant
     serve deploy` and `rollback` speak to a service of `penchant serve run`.
 
-    \\b
+    \b
     Examples:
       penchant serve build runs/demo --service services/shop --out service.yaml
       serve deploy service.yaml
@@ -51,9 +51,9 @@ def build(
 
     from ruamel.yaml import YAML
 
-    from penchant.serve.answering.places import Layout
     from penchant.serve.run import find_ensemble
     from penchant.serve.versions.build import ray_service, serve_config
+    from penchant.serve.versions.choice import layout_for
     from penchant.serve.versions.service import Service
 
     directory, kept = find_ensemble(place), Service(service)
@@ -61,7 +61,7 @@ def build(
         directory,
         kept,
         port=port,
-        layout=Layout(placement=placement, engine=engine),
+        layout=layout_for(None, "", placement, engine),
         max_replicas=max_replicas,
         users=users,
     )

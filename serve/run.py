@@ -16,12 +16,15 @@ from types import FrameType
 
 from penchant.platform.cluster import Cluster, environment, start_ray
 from penchant.platform.errors import ConfigError, RunError, UnreachableError
-from penchant.serve.answering.places import Layout
+from penchant.serve.answering.places import Layout, Placement
 from penchant.serve.gate.proxy import SERVE_VARIABLES
+from penchant.serve.routes.examples import keep_examples
 from penchant.serve.users.users import check_url, open_users
-from penchant.serve.versions.deploy import DEFAULT, start_version, why_not
+from penchant.serve.versions.choice import artefact_to_start, layout_for
+from penchant.serve.versions.deploy import start_version, why_not
 from penchant.serve.versions.fronts import FRONT
 from penchant.serve.versions.service import Endpoint, Service, Traffic
+from penchant.trainers.text.engine import EngineName
 
 __all__ = ["find_ensemble", "free_port", "serving", "wait_for_stop"]
 
@@ -59,62 +62,74 @@ def find_ensemble(place: Path) -> Path:
 
 @contextmanager
 def serving(
-    directory: Path,
+    directory: Path | None,
     service: Service,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
-    layout: Layout = DEFAULT,
+    placement: Placement | None = None,
+    engine: EngineName | None = None,
     users: str | None = None,
+    examples: Path | None = None,
+    replace: bool = False,
 ) -> Iterator[str]:
     """Serve an ensemble for the length of a `with`; yields its address.
 
     Args:
-        directory: the artefact.
+        directory: the artefact, or None for the one that was live last.
         service: keeps keys, users, feedback and predictions.
         host: where to listen; others than loopback addresses need API keys.
         port: where to listen.
-        layout: how its members run.
+        placement: which members share a process; by default as when it was live last, or else
+            as is measured.
+        engine: runs members with a language model; by default likewise.
         users: URL of the Redis that keeps events of users; by default the service directory does.
+        examples: a run whose test requests the console shows.
+        replace: whatever was live last.
 
     Raises:
         ConfigError: the host is open to others and there are no keys, another process serves
-            from this service directory, or the URL is of no Redis.
+            from this service directory, another version was live there last, Serve is set to
+            listen elsewhere, or the URL is of no Redis.
         UnreachableError: the port is taken, or that Redis does not answer.
         DataError: the artefact is not whole.
         RunError: a member does not start.
     """
     from penchant.ensembles.artefacts.artefact import read_ensemble_card
+    from penchant.serve.answering.card import version_of
 
     guarded = service.has_keys()
     _check_host(host, service, guarded=guarded)
+    _check_listeners()
     _check_port(host, port)
     if users is not None:
         check_url(users)
         open_users(users).close()
-    members = len(read_ensemble_card(directory)["weights"])
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    with (
-        service.alone(),
-        environment(SERVE_VARIABLES),
-        start_ray(address="local") as cluster,
-    ):
-        share, replicas = _size(members + 1, cluster)
-        try:
-            _start(directory, service, host, port, layout, share, replicas, guarded, users)
-            service.announce(
-                Endpoint(
-                    url=url,
-                    ray_address=_ray_address(),
-                    pid=os.getpid(),
-                    cpus_per_replica=share,
-                    max_replicas=replicas,
+    with service.alone():
+        last = None if replace else service.traffic()
+        chosen = artefact_to_start(service, last, directory)
+        members = len(read_ensemble_card(chosen)["weights"])
+        layout = layout_for(last, version_of(chosen), placement, engine)
+        if examples is not None:
+            keep_examples(service, examples)
+        with environment(SERVE_VARIABLES), start_ray(address="local") as cluster:
+            share, replicas = _size(members + 1, cluster)
+            try:
+                _start(chosen, service, host, port, layout, share, replicas, guarded, users)
+                service.announce(
+                    Endpoint(
+                        url=url,
+                        ray_address=_ray_address(),
+                        pid=os.getpid(),
+                        cpus_per_replica=share,
+                        max_replicas=replicas,
+                    )
                 )
-            )
-            yield url
-        finally:
-            service.retire()
-            _stop()
+                yield url
+            finally:
+                service.retire()
+                _stop()
 
 
 def wait_for_stop() -> None:
@@ -228,6 +243,16 @@ def _check_host(host: str, service: Service, *, guarded: bool) -> None:
             "keys, so anybody could ask. Expected a loopback address such as 127.0.0.1, or a key: "
             f"`penchant serve key add NAME --service {service.directory}`."
         )
+
+
+def _check_listeners() -> None:
+    for name in ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_ENABLE_DIRECT_INGRESS"):
+        value = os.environ.get(name, "0")
+        if value != SERVE_VARIABLES[name]:
+            raise ConfigError(
+                f"{name} is {value!r} in the environment, expected it to be unset: Ray Serve would "
+                "listen on other addresses than --host, and past admission. Unset it."
+            )
 
 
 def _check_port(host: str, port: int) -> None:

@@ -23,7 +23,7 @@ class Reach:
     """Reaches each member where it lives (`panel.AskMember`).
 
     Args:
-        version: of the ensemble.
+        version: of the ensemble in its layout, as metrics name it: in two, it runs twice.
         places: where the members live.
         handles: the deployment of each place, by its name.
         trial: a question that every member can answer.

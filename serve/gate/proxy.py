@@ -23,6 +23,10 @@ SERVE_VARIABLES = {
     "RAY_SERVE_PROXY_HEALTH_CHECK_PERIOD_S": "1",
     "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "2",
     "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": "penchant.serve.gate.proxy.middlewares",
+    # With these, replicas listen themselves, HAProxy's own pages on all addresses too, and nobody
+    # asks for admission.
+    "RAY_SERVE_ENABLE_HA_PROXY": "0",
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
 }
 
 

@@ -33,6 +33,7 @@ def await_fronts(
     opened: Live,
     *,
     within_s: float,
+    runs: Callable[[], bool],
     ask: Callable[[], Sequence[Following]] = ask_fronts,
 ) -> str | None:
     """Wait until every front sends its requests by this traffic, and none elsewhere.
@@ -41,6 +42,7 @@ def await_fronts(
         traffic: what the file says.
         opened: a version that each front must have opened, a shadow too.
         within_s: how long at most.
+        runs: whether the service does; no longer is it waited for.
         ask: what each front goes by.
 
     Returns:
@@ -52,7 +54,7 @@ def await_fronts(
             why = why_not_yet(ask(), traffic, opened)
         except Exception as error:  # one has died, or stands still: Serve replaces it
             why = f"a front does not answer ({type(error).__name__}: {error})"
-        if why is None or time.monotonic() >= until:
+        if why is None or time.monotonic() >= until or not runs():
             return why
         time.sleep(_ASK_EVERY_S)
 

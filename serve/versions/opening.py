@@ -56,4 +56,4 @@ def _desk(live: Live) -> Desk:
     handles = {
         place.name: serve.get_deployment_handle(place.name, live.app) for place in live.places
     }
-    return open_desk(directory, Reach(live.version, live.places, handles, trial))
+    return open_desk(directory, Reach(live.name, live.places, handles, trial))

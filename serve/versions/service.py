@@ -1,11 +1,12 @@
 """The service directory: what outlives the process that serves.
 
 endpoint.json      where it listens, and on which Ray
-traffic.json       which versions are live, and what each gets: the front follows this file
+traffic.json       which versions are live, and what each gets: the front follows this file. It
+                   stays when the service stops: what was live last is what a start goes on with
 versions.jsonl     every change of that, with its time
 serving.lock       held by the process that serves
 changing.lock      held by the verb that changes what is live
-keys.json  users.sqlite  feedback.sqlite  predictions/
+keys.json  users.sqlite  feedback-*.sqlite  predictions/
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psutil
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from penchant.platform.errors import ConfigError, DataError
@@ -25,7 +27,10 @@ from penchant.platform.store import write_json
 from penchant.serve.answering.places import Layout, Place
 from penchant.serve.gate.keys import KeyRing
 
-__all__ = ["Endpoint", "Live", "Service", "Traffic"]
+__all__ = ["VERSION_APP", "Endpoint", "Live", "Service", "Traffic"]
+
+#: How the name of every Serve application begins that holds the members of a version.
+VERSION_APP = "version-"
 
 
 class Live(BaseModel):
@@ -39,9 +44,14 @@ class Live(BaseModel):
     places: list[Place]
 
     @property
+    def name(self) -> str:
+        """Tells it from others, the same version in another layout too."""
+        return f"{self.version}-{self.layout.placement}-{self.layout.engine}"
+
+    @property
     def app(self) -> str:
         """Name of its Serve application."""
-        return f"version-{self.version}-{self.layout.placement}-{self.layout.engine}"
+        return f"{VERSION_APP}{self.name}"
 
 
 class Traffic(BaseModel):
@@ -156,7 +166,7 @@ class Service:
         self.directory.mkdir(parents=True, exist_ok=True)
         told = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "action": action}
         told |= {
-            role: live.version
+            role: live.name
             for role in ("primary", "canary", "shadow", "previous")
             if (live := getattr(traffic, role)) is not None
         }
@@ -175,9 +185,15 @@ class Service:
         write_json(self.directory / "endpoint.json", endpoint.model_dump(mode="json"))
 
     def retire(self) -> None:
-        """Nothing listens any more; what was live is known from `versions.jsonl`."""
-        for name in ("endpoint.json", "traffic.json"):
-            (self.directory / name).unlink(missing_ok=True)
+        """Nothing listens any more; what was live last stays known."""
+        (self.directory / "endpoint.json").unlink(missing_ok=True)
+
+    def serves(self, endpoint: Endpoint) -> bool:
+        """Whether the process that announced this endpoint still serves there."""
+        try:
+            return self.endpoint() == endpoint and psutil.pid_exists(endpoint.pid)
+        except (ConfigError, OSError):
+            return False
 
     def endpoint(self) -> Endpoint:
         """Where the service is reached.

@@ -13,13 +13,13 @@ from ray import serve
 
 from penchant.ensembles.artefacts.artefact import save_ensemble
 from penchant.ensembles.combinations.linear import Linear
-from penchant.platform.errors import ConfigError, DataError, RunError
+from penchant.platform.errors import ConfigError, DataError, RunError, UnreachableError
 from penchant.serve.answering.card import version_of
 from penchant.serve.answering.places import Layout, Place
 from penchant.serve.versions import deploy as verbs
 from penchant.serve.versions.app import VersionArgs, live_of
 from penchant.serve.versions.follower import Following
-from penchant.serve.versions.fronts import await_fronts, why_not_yet
+from penchant.serve.versions.fronts import FRONT, await_fronts, why_not_yet
 from penchant.serve.versions.opening import artefact_of
 from penchant.serve.versions.service import Endpoint, Live, Service, Traffic
 
@@ -42,19 +42,34 @@ class Cluster:
         self.happened: list[str] = []
         self.started = A
         self.refuses: Callable[[Traffic], str | None] = lambda _: None
-        self.running = {one.app: SimpleNamespace(status="RUNNING") for one in (A, B, C)}
+        self.running = {FRONT: SimpleNamespace(status="RUNNING")}
+        self.sleep: Callable[[float], None] = lambda s: self.happened.append(f"wait {s:.0f} s")
         service.announce(
             Endpoint(url="http://x", ray_address="x", pid=1, cpus_per_replica=0.1, max_replicas=2)
         )
-        monkeypatch.setattr(verbs, "_attached", lambda _: nullcontext())
+        monkeypatch.setattr(verbs, "start_ray", lambda address: nullcontext())
         monkeypatch.setattr(verbs, "_args", lambda *_: None)
-        monkeypatch.setattr(verbs, "start_version", lambda _: self.started)
+        monkeypatch.setattr(verbs, "start_version", self.start_version)
         monkeypatch.setattr(verbs, "await_fronts", self.await_fronts)
-        monkeypatch.setattr("time.sleep", lambda s: self.happened.append(f"wait {s:.0f} s"))
-        monkeypatch.setattr(serve, "delete", lambda app: self.happened.append(f"delete {app}"))
+        monkeypatch.setattr("time.sleep", lambda s: self.sleep(s))
+        monkeypatch.setattr(serve, "delete", self.delete)
         monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications=self.running))
 
-    def await_fronts(self, traffic: Traffic, opened: Live, *, within_s: float) -> str | None:
+    def live(self, traffic: Traffic) -> None:
+        self.service.switch(traffic, "test")
+        self.running |= {one.app: SimpleNamespace(status="RUNNING") for one in traffic.lives()}
+
+    def start_version(self, _: Any) -> Live:
+        self.running[self.started.app] = SimpleNamespace(status="RUNNING")
+        return self.started
+
+    def delete(self, app: str) -> None:
+        self.happened.append(f"delete {app}")
+        del self.running[app]
+
+    def await_fronts(
+        self, traffic: Traffic, opened: Live, *, within_s: float, runs: Callable[[], bool]
+    ) -> str | None:
         assert self.service.traffic() == traffic
         canary = "" if traffic.canary is None else f" and {traffic.canary.version}"
         self.happened.append(f"fronts follow {traffic.primary.version}{canary}")
@@ -63,6 +78,9 @@ class Cluster:
     def deploy(self, version: Live, part: Any = "primary") -> Traffic:
         self.started = version
         return verbs.deploy(self.service, Path("somewhere"), part=part, share=0.5)
+
+    def apps(self) -> set[str]:
+        return set(self.running) - {FRONT}
 
 
 @pytest.fixture
@@ -77,7 +95,7 @@ def canary(version: Live) -> Traffic:
 def test_a_canary_that_is_replaced_ends_after_all_fronts_and_the_last_answer(
     cluster: Cluster,
 ) -> None:
-    cluster.service.switch(canary(B), "test")
+    cluster.live(canary(B))
     assert cluster.deploy(C, "canary") == canary(C)
     assert cluster.happened == ["fronts follow a and c", "wait 11 s", f"delete {B.app}"]
 
@@ -85,19 +103,19 @@ def test_a_canary_that_is_replaced_ends_after_all_fronts_and_the_last_answer(
 def test_a_canary_that_is_rolled_back_ends_after_all_fronts_and_the_last_answer(
     cluster: Cluster,
 ) -> None:
-    cluster.service.switch(canary(B), "test")
+    cluster.live(canary(B))
     assert verbs.rollback(cluster.service) == Traffic(primary=A)
     assert cluster.happened == ["fronts follow a", "wait 11 s", f"delete {B.app}"]
 
 
 def test_nothing_is_waited_for_where_nothing_ends(cluster: Cluster) -> None:
-    cluster.service.switch(Traffic(primary=A), "test")
+    cluster.live(Traffic(primary=A))
     cluster.deploy(B)
     assert cluster.happened == ["fronts follow b"]
 
 
 def test_what_a_front_does_not_take_over_is_switched_back(cluster: Cluster) -> None:
-    cluster.service.switch(canary(B), "test")
+    cluster.live(canary(B))
     cluster.refuses = lambda traffic: "it is gone" if traffic.canary == C else None
     with pytest.raises(RunError, match="it is gone"):
         cluster.deploy(C, "canary")
@@ -108,19 +126,68 @@ def test_what_a_front_does_not_take_over_is_switched_back(cluster: Cluster) -> N
     assert actions[1:] == ["deploy canary", "deploy canary, taken back"]
 
 
-def test_nothing_ends_while_a_front_cannot_be_asked(cluster: Cluster) -> None:
-    cluster.service.switch(canary(B), "test")
+def test_nothing_ends_while_a_front_cannot_be_asked_and_the_next_verb_ends_it(
+    cluster: Cluster,
+) -> None:
+    cluster.live(canary(B))
     cluster.refuses = lambda _: "no front answers"
-    with pytest.raises(RunError):
+    with pytest.raises(RunError, match="asked for again, in vain so far: no front answers"):
         cluster.deploy(C, "canary")
-    assert not [step for step in cluster.happened if step.startswith("delete")]
+    assert cluster.apps() == {A.app, B.app, C.app}
+    cluster.refuses = lambda _: None
+    verbs.rollback(cluster.service)
+    assert cluster.apps() == {A.app}
+
+
+def test_what_an_interrupted_verb_leaves_running_the_next_verb_ends(cluster: Cluster) -> None:
+    cluster.live(canary(B))
+
+    def interrupt(_: float) -> None:
+        raise KeyboardInterrupt
+
+    cluster.sleep, patient = interrupt, cluster.sleep
+    with pytest.raises(KeyboardInterrupt):
+        verbs.rollback(cluster.service)
+    assert cluster.service.traffic() == Traffic(primary=A)  # all fronts had followed
+    assert cluster.apps() == {A.app, B.app}
+    cluster.sleep = patient
+    cluster.deploy(C)
+    assert cluster.apps() == {A.app, C.app}
+    assert FRONT in cluster.running
+
+
+def test_a_verb_that_is_interrupted_before_fronts_follow_is_taken_back(cluster: Cluster) -> None:
+    cluster.live(Traffic(primary=A))
+
+    def interrupt(_: Traffic) -> None:
+        raise KeyboardInterrupt
+
+    cluster.refuses = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        cluster.deploy(B)
+    assert cluster.service.traffic() == Traffic(primary=A)
+    assert cluster.service.history()[-1]["action"] == "deploy primary, taken back"
+
+
+def test_a_service_that_stops_meanwhile_is_said_to_be_gone(cluster: Cluster) -> None:
+    cluster.live(Traffic(primary=A))
+
+    def stop(_: Traffic) -> str:
+        cluster.service.retire()
+        return "a front does not answer"
+
+    cluster.refuses = stop
+    with pytest.raises(UnreachableError, match="is gone.*starts it again, with version b"):
+        cluster.deploy(B)
+    assert cluster.happened == ["fronts follow b"]
+    assert cluster.service.traffic() == Traffic(primary=B, previous=A)
 
 
 def test_the_same_ensemble_in_another_layout_is_rolled_in_beside_itself(cluster: Cluster) -> None:
     apart = live("a", layout=Layout(placement="apart"))
     quick = live("a", layout=Layout(engine="onnx-int8"))
     assert len({A.app, apart.app, quick.app}) == 3
-    cluster.service.switch(Traffic(primary=A), "test")
+    cluster.live(Traffic(primary=A))
     assert cluster.deploy(apart) == Traffic(primary=apart, previous=A)
     assert [one.app for one in Traffic(primary=apart, previous=A).lives()] == [apart.app, A.app]
     assert cluster.deploy(quick) == Traffic(primary=quick, previous=apart)
@@ -143,7 +210,7 @@ def test_a_version_that_runs_is_not_started_again_unless_in_another_layout(
 
 
 def test_a_verb_is_refused_while_another_one_changes_the_service(cluster: Cluster) -> None:
-    cluster.service.switch(Traffic(primary=A, previous=B), "test")
+    cluster.live(Traffic(primary=A, previous=B))
     with cluster.service.changing():
         with pytest.raises(ConfigError, match="under way"):
             cluster.deploy(C)
@@ -156,7 +223,7 @@ def test_a_rollback_to_what_is_gone_is_refused_with_its_reason(
     cluster: Cluster, tmp_path: Path
 ) -> None:
     gone = live("b", str(tmp_path / "october"))
-    cluster.service.switch(Traffic(primary=A, previous=gone), "test")
+    cluster.live(Traffic(primary=A, previous=gone))
     with pytest.raises(DataError, match=r"cannot be returned to.*october holds no ensemble"):
         verbs.rollback(cluster.service)
     assert cluster.service.traffic() == Traffic(primary=A, previous=gone)
@@ -186,10 +253,14 @@ def test_a_rollback_goes_to_what_can_be_opened_and_runs(
     cluster: Cluster, artefacts: tuple[Path, Path]
 ) -> None:
     before = live_of(VersionArgs(directory=str(artefacts[0])))
-    cluster.service.switch(Traffic(primary=A, previous=before), "test")
-    with pytest.raises(RunError, match="members are gone, expected RUNNING"):
+    cluster.live(Traffic(primary=A, previous=before))
+    del cluster.running[before.app]
+    with pytest.raises(RunError, match="members are gone, expected some that run"):
         verbs.rollback(cluster.service)
-    cluster.running[before.app] = SimpleNamespace(status="RUNNING")
+    cluster.running[before.app] = SimpleNamespace(status="DEPLOY_FAILED")
+    with pytest.raises(RunError, match="members are DEPLOY_FAILED"):
+        verbs.rollback(cluster.service)
+    cluster.running[before.app] = SimpleNamespace(status="UNHEALTHY")  # a replica is replaced
     assert verbs.rollback(cluster.service) == Traffic(primary=before, previous=A)
 
 
@@ -229,7 +300,9 @@ def test_fronts_are_asked_until_all_follow_whoever_dies_meanwhile() -> None:
             raise said
         return said
 
-    assert await_fronts(new, A, within_s=60, ask=ask) is None
+    assert await_fronts(new, A, within_s=60, runs=lambda: True, ask=ask) is None
     assert told == []
-    told.append(ConnectionError("died"))
-    assert "ConnectionError: died" in str(await_fronts(new, A, within_s=0, ask=ask))
+    for within_s, runs in ((0, True), (60, False)):  # nobody waits for a service that has stopped
+        told.append(ConnectionError("died"))
+        why = await_fronts(new, A, within_s=within_s, runs=lambda runs=runs: runs, ask=ask)
+        assert "ConnectionError: died" in str(why)

@@ -72,6 +72,19 @@ def test_hosts_that_are_no_addresses_are_refused(tmp_path: Path, host: str) -> N
         pass
 
 
+@pytest.mark.parametrize("name", ["RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_ENABLE_DIRECT_INGRESS"])
+def test_serve_is_not_let_listen_past_the_proxy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv(name, "1")
+    refused = pytest.raises(ConfigError, match=f"{name} is '1'.*expected it to be unset")
+    with refused, serving(tmp_path, Service(tmp_path)):
+        pass
+    monkeypatch.setenv(name, "0")
+    with pytest.raises(DataError), serving(tmp_path, Service(tmp_path), port=free_port()):
+        pass
+
+
 @pytest.mark.parametrize("users", ["users.sqlite", "postgres://host/0", "rediss:/host", ""])
 def test_a_store_of_users_by_choice_is_a_redis(tmp_path: Path, users: str) -> None:
     refused = pytest.raises(ConfigError, match="expected a Redis, such as redis://")
@@ -80,8 +93,23 @@ def test_a_store_of_users_by_choice_is_a_redis(tmp_path: Path, users: str) -> No
 
 
 def test_a_redis_that_does_not_answer_is_told_before_anything_starts(tmp_path: Path) -> None:
-    users = f"redis://:secret@127.0.0.1:{free_port()}/0"
+    users = f"redis://127.0.0.1:{free_port()}/0"
     refused = pytest.raises(UnreachableError, match="in Redis does not answer")
+    with refused, serving(tmp_path, Service(tmp_path), port=free_port(), users=users):
+        pass
+
+
+@pytest.mark.parametrize(
+    "users",
+    [
+        "redis://:secret@127.0.0.1/0",
+        "rediss://shop:secret@redis:6379",
+        "unix://:secret@/run/redis",
+        "redis://redis/0?password=secret",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_repeated(tmp_path: Path, users: str) -> None:
+    refused = pytest.raises(ConfigError, match="PENCHANT_REDIS_PASSWORD")
     with refused as caught, serving(tmp_path, Service(tmp_path), port=free_port(), users=users):
         pass
     assert "secret" not in str(caught.value)

@@ -26,8 +26,8 @@ def test_what_is_live_comes_back_and_every_switch_is_noted(tmp_path: Path) -> No
     service.switch(both, "deploy canary")
     assert service.traffic() == both
     assert [(n["action"], n["primary"]) for n in service.history()] == [
-        ("start", "a"),
-        ("deploy canary", "b"),
+        ("start", "a-auto-auto"),
+        ("deploy canary", "b-auto-auto"),
     ]
     assert [one.version for one in both.lives()] == ["b", "c", "a"]
 
@@ -53,11 +53,39 @@ def test_a_service_that_does_not_run_is_said_to(tmp_path: Path) -> None:
     service.announce(endpoint)
     service.switch(Traffic(primary=live("a")), "start")
     assert service.endpoint() == endpoint
+    assert service.serves(endpoint)
+    assert not service.serves(endpoint.model_copy(update={"pid": 2}))  # another start's
     service.retire()
     with pytest.raises(ConfigError, match="no running service"):
         service.endpoint()
-    assert service.traffic() is None
+    assert not service.serves(endpoint)
+
+
+def test_what_was_live_last_stays_known_when_a_service_stops(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    service.switch(Traffic(primary=live("a")), "start")
+    service.retire()
+    assert service.traffic() == Traffic(primary=live("a"))
     assert len(service.history()) == 1
+
+
+def test_a_service_whose_process_has_died_does_not_serve(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    endpoint = Endpoint(
+        url="http://x", ray_address="x", pid=dead.pid, cpus_per_replica=0.1, max_replicas=2
+    )
+    service = Service(tmp_path)
+    service.announce(endpoint)
+    assert not service.serves(endpoint)
+
+
+def test_every_switch_tells_layouts_of_one_version_apart(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    quick = live("a").model_copy(update={"layout": Layout(engine="onnx-int8")})
+    service.switch(Traffic(primary=quick, previous=live("a")), "deploy primary")
+    (step,) = service.history()
+    assert (step["primary"], step["previous"]) == ("a-auto-onnx-int8", "a-auto-auto")
 
 
 HOLD = """
