@@ -19,6 +19,13 @@ Ensemble = Annotated[
 ]
 Archive = Annotated[Path, typer.Argument(metavar="ARCHIVE.tar.gz", help="The packed ensemble.")]
 
+
+def _above_zero(value: float | None) -> float | None:
+    if value is not None and value <= 0:
+        raise typer.BadParameter(f"got {value:g}, expected milliseconds above zero.")
+    return value
+
+
 app = typer.Typer(no_args_is_help=True, help="Combine and compare members that are fitted already.")
 
 
@@ -27,14 +34,19 @@ def compare(
     place: RunDir,
     max_latency_ms: Annotated[
         float | None,
-        typer.Option(min=0, help="Combine and recommend nothing whose slowest member is slower."),
+        typer.Option(
+            callback=_above_zero,
+            help="Combine and recommend nothing whose slowest member is slower.",
+        ),
     ] = None,
     max_members: Annotated[
         int | None, typer.Option(min=1, help="Combine and recommend no more members.")
     ] = None,
     max_cost_ms: Annotated[
         float | None,
-        typer.Option(min=0, help="Measured milliseconds a request, summed over members."),
+        typer.Option(
+            callback=_above_zero, help="Measured milliseconds a request, summed over members."
+        ),
     ] = None,
     bags: Annotated[
         int | None,
