@@ -82,12 +82,13 @@ def prices(report: Mapping[str, Any]) -> Table | None:
     columns = [Column(title="Option", numeric=False), Column(title=metric_title(metric))]
     columns += [Column(title="Gain"), Column(title="All members"), Column(title="Slowest member")]
     columns += [Column(title="Members"), Column(title="Parameters")]
+    within = " that fits the budget" if report.get("budget") else ""
     caption = (
         f"{metric_title(metric)}{direction(metric)} on the blend block, the gain over the best "
-        "single member there with its 95% interval, and the time to score one request: of all "
-        "members one after the other, and of the slowest where all are asked at once. What is "
-        "called greedy of 3 is what greedy selection had with three members; a limit of so many "
-        "members would ship it."
+        f"single member{within} there with its 95% interval, and the time to score one request: of "
+        "all members one after the other, and of the slowest where all are asked at once. What is "
+        "called greedy of 3 is what greedy selection had with three members on its way; it is no "
+        "artefact, and a limit of three members fits anew and may find others."
     )
     return Table(key="prices", caption=caption, columns=columns, rows=rows)
 

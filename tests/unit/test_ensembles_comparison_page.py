@@ -126,6 +126,10 @@ def test_numbers_go_by_price_to_what_is_worth_choosing_and_to_every_ensemble(rep
     notes = ["", "beaten at its price", "", "beaten at its price"]
     assert [row[0].note for row in table.rows] == notes
     assert table.rows[2][2].text == "+0.0200"
+    assert "single member there" in table.caption
+    limited = comparison_tables.prices(report | {"budget": {"max_members": 2}})
+    assert limited is not None
+    assert "single member that fits the budget there" in limited.caption
 
 
 def test_segments_show_the_recommended_ensemble_and_mark_few_users(report) -> None:
