@@ -18,10 +18,9 @@ __all__ = ["Normalization", "normalize", "normalize_beside", "softmax_at"]
 _Scores = NDArray[np.float32] | NDArray[np.float64]
 _CELLS = 2**15  # scores that are looked at together: their float64 fits a core's cache
 
+_ABOVE_ZERO = r"([0-9]*[1-9][0-9]*(\.[0-9]+)?|[0-9]+\.[0-9]*[1-9][0-9]*)(e[+-]?[0-9]+)?"
 #: `softmax@0.5` divides scores by a temperature of 0.5; plain `softmax` stands for one of 1.
-Normalization = Annotated[
-    str, Field(pattern=r"^(zscore|rank|none|softmax(@[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?)?)$")
-]
+Normalization = Annotated[str, Field(pattern=rf"^(zscore|rank|none|softmax(@{_ABOVE_ZERO})?)$")]
 
 
 def softmax_at(temperature: float) -> Normalization:

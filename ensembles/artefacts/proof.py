@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from penchant.ensembles.artefacts.self_test import SELF_TEST_FILE, SelfTest
@@ -41,7 +40,7 @@ def refuse_other_scores(directory: Path, card: Mapping[str, Any]) -> None:
     try:
         test = SelfTest.read(directory, len(Catalog.open(directory).item_ids))
         asked = config.Requests.model_validate(card["requests"])
-    except (OSError, SafetensorError, KeyError, ValidationError) as error:
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError) as error:
         raise DataError(
             f"{card.get('name')} cannot be tested: {error!r}. Expected {SELF_TEST_FILE} with "
             f"requests and the scores that they got. {_AGAIN}"

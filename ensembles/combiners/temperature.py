@@ -8,6 +8,8 @@ weights were not fitted on, its one temperature was.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
@@ -20,16 +22,19 @@ __all__ = ["fit_normalization"]
 
 #: Tried first, since several temperatures may be better than their neighbours.
 _TRIED = 2.0 ** np.arange(-8, 9, 2)
-_CELLS, _FEWEST = 2**24, 100  # scores that are looked at, in at least so many requests
+_CELLS, _FEWEST = 2**24, 250  # scores that are looked at, in at least so many requests
 _LEAST = 1e-30  # probability of what no member asks for
 
 
-def fit_normalization(predictions: Predictions[Blend], how: Normalization) -> Normalization:
+def fit_normalization(
+    predictions: Predictions[Blend], how: Normalization, tell: Callable[[str], None]
+) -> Normalization:
     """The normalisation with what has to be fitted for it; only `softmax` needs something.
 
     Args:
         predictions: scores on `blend`, as members gave them.
         how: as the experiment names it.
+        tell: is told where only some requests are looked at.
 
     Raises:
         TypeError: the predictions are of another block.
@@ -38,6 +43,11 @@ def fit_normalization(predictions: Predictions[Blend], how: Normalization) -> No
         return how
     refuse_other_blocks(predictions)
     few = _every_nth(predictions)
+    if few is not predictions:
+        tell(
+            f"blend: the temperature of softmax is fitted on {len(few.requests)} of "
+            f"{len(predictions.requests)} requests"
+        )
 
     def loss(exponent: float) -> float:
         return _loss(few, softmax_at(2.0**exponent))

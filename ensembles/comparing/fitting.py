@@ -61,7 +61,7 @@ def fittable(
     label = blend.requests.label
     how: Normalization = "none"
     if label is None:
-        how = fit_normalization(blend, settings.normalize)
+        how = fit_normalization(blend, settings.normalize, tell)
     in_halves = np.argsort(half_of(blend.requests), kind="stable")
     short = blend.take(in_halves).normalized(how).shortlist(SHORTLIST)
     combiners = _suitable(settings, "next_item" if label is None else "binary", cost_ms, tell)

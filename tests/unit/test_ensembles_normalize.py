@@ -125,5 +125,8 @@ def test_an_item_more_has_the_share_that_it_would_have_at_the_temperature():
 def test_a_normalisation_that_is_none_is_refused():
     with pytest.raises(TypeError, match="got the normalisation 'loud'"):
         normalize(drawn(), "loud")
-    with pytest.raises(ValidationError, match="normalization"):
-        Linear(normalization="softmax@hot", weights={"a": 1.0})
+    for wrong in ("softmax@hot", "softmax@0", "softmax@00.0", "softmax@0e3", "softmax@-1"):
+        with pytest.raises(ValidationError, match="normalization"):
+            Linear(normalization=wrong, weights={"a": 1.0})
+    for right in ("softmax", "softmax@0.05", "softmax@10", "softmax@1e-05", "softmax@2.5e+10"):
+        Linear(normalization=right, weights={"a": 1.0})

@@ -90,6 +90,21 @@ def test_an_artefact_without_a_self_test_is_refused(ensemble, tmp_path) -> None:
     refused(ensemble, tmp_path, f"mean cannot be tested: .*Expected {SELF_TEST_FILE}")
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("offsets", np.zeros((2, 2), dtype=np.int64)),
+        ("offsets", np.array(7, dtype=np.int64)),
+        ("item", np.zeros(1, dtype=np.int32)),
+        ("asked_ms", np.zeros(1, dtype=np.int64)),
+    ],
+)
+def test_a_self_test_of_other_shapes_is_refused(ensemble, tmp_path, name, wrong) -> None:
+    test = load_file(ensemble / SELF_TEST_FILE) | {name: wrong}
+    save_file({k: np.ascontiguousarray(v) for k, v in test.items()}, ensemble / SELF_TEST_FILE)
+    refused(ensemble, tmp_path, "mean cannot be tested|cannot be asked|differ from")
+
+
 def test_a_self_test_that_leaves_a_member_out_is_refused(ensemble, tmp_path) -> None:
     test = load_file(ensemble / SELF_TEST_FILE)
     del test["scores.personal"]

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from penchant.ensembles.combiners import temperature
 from penchant.ensembles.combiners.temperature import fit_normalization
 from penchant.ensembles.comparing.fitting import fittable
 from penchant.ensembles.predictions import Predictions
@@ -36,7 +37,7 @@ def chosen_at(temperature: float, scale: float = 1.0) -> Predictions:
 
 
 def fitted(predictions: Predictions) -> float:
-    kind, _, temperature = fit_normalization(predictions, "softmax").partition("@")
+    kind, _, temperature = fit_normalization(predictions, "softmax", print).partition("@")
     assert kind == "softmax"
     return float(temperature)
 
@@ -54,12 +55,12 @@ def test_the_scale_of_scores_goes_into_the_temperature():
 
 @pytest.mark.parametrize("how", ["zscore", "rank", "none"])
 def test_nothing_else_has_a_temperature(how):
-    assert fit_normalization(chosen_at(1.0), how) == how
+    assert fit_normalization(chosen_at(1.0), how, print) == how
 
 
 def test_it_is_fitted_on_blend_alone():
     with pytest.raises(TypeError, match="fitted on predictions of `blend`"):
-        fit_normalization(replace(chosen_at(1.0), block=Block.TEST), "softmax")
+        fit_normalization(replace(chosen_at(1.0), block=Block.TEST), "softmax", print)
 
 
 def test_combinations_are_fitted_at_the_temperature_and_remember_it():
@@ -68,5 +69,16 @@ def test_combinations_are_fitted_at_the_temperature_and_remember_it():
     predictions = replace(predictions, scores={**predictions.scores, "noise": other})
     settings = Ensemble(normalize="softmax", combiners=("greedy",))
     short, [greedy] = fittable(predictions, settings, None, print)
-    assert short.normalization == fit_normalization(predictions, "softmax") != "softmax@1"
+    assert short.normalization == fit_normalization(predictions, "softmax", print) != "softmax@1"
     assert greedy.fit(short, "ndcg@5").normalization == short.normalization
+
+
+def test_of_many_scores_some_are_looked_at_and_it_is_told(monkeypatch):
+    """At least so many requests, however wide they are."""
+    monkeypatch.setattr(temperature, "_CELLS", 1)
+    told: list[str] = []
+    whole = fitted(chosen_at(4.0))
+    monkeypatch.setattr(temperature, "_FEWEST", 1500)
+    kind = fit_normalization(chosen_at(4.0), "softmax", told.append)
+    assert told == [f"blend: the temperature of softmax is fitted on 1500 of {SIZE} requests"]
+    assert float(kind.partition("@")[2]) == pytest.approx(whole, rel=0.2)
