@@ -82,7 +82,7 @@ def test_a_budget_that_no_member_fits_or_that_nobody_can_check_is_refused():
      {"max_members": 3, "max_latency_ms": 4.0, "max_cost_ms": 7.5}],
 )  # fmt: skip
 def test_every_combiner_keeps_to_the_budget(predictions, limits):
-    settings = Ensemble(**limits, bags=4, combiners=[c for c in NAMES if c != "stack"])
+    settings = Ensemble(**limits, bags=4, combiners=NAMES)
     made = make_combiners(settings, "next_item", COST_MS)
     assert [one.name for one in made] == list(settings.combiners)
     for one in made:
