@@ -164,14 +164,14 @@ def without(
       penchant ensemble without runs/demo 'sequence-*-d64*' --json
     """
     from penchant.cli.show import show_brought
-    from penchant.ensembles.comparing.without import members_named, what_they_bring
+    from penchant.ensembles.comparing.without import some_named, what_they_bring
     from penchant.ensembles.experiment import finished_members
     from penchant.platform.prepared import open_prepared
     from penchant.platform.progress import Progress
     from penchant.platform.store import RunDirectory
 
     made = finished_members(place)
-    some = members_named(members, made)
+    some = some_named(members, made)
     with Progress(quiet=quiet) as progress:
         prepared = open_prepared(RunDirectory(place))
         found = what_they_bring(prepared, made, some, progress.say)
@@ -183,6 +183,44 @@ def without(
     report = place / "report" / "report.json"
     shipped = json.loads(report.read_text())["recommended"] if report.is_file() else ""
     show_brought(some, metric, found, shipped)
+
+
+@app.command()
+def soup(
+    place: RunDir,
+    members: Annotated[
+        list[str],
+        typer.Argument(metavar="MEMBERS...", help="Kinds, ids, or patterns such as 'text-*'."),
+    ],
+    quiet: Quiet = False,
+) -> None:
+    """Average the weights of members that began with the same ones, as one more member.
+
+    Members are taken in one by one, the best first, where the mean is better on `select` with them.
+    Text members of one base can be averaged, and sequence members with the same `init_from`.
+
+    \b
+    Example:
+      penchant ensemble soup runs/likes text
+      penchant ensemble compare runs/likes
+    """
+    from penchant.ensembles.artefacts.soup import make_soup
+    from penchant.ensembles.comparing.without import members_named
+    from penchant.ensembles.experiment import finished_members
+    from penchant.platform.prepared import open_prepared
+    from penchant.platform.progress import Progress
+    from penchant.platform.store import RunDirectory
+
+    with Progress(quiet=quiet) as progress:
+        some = members_named(members, finished_members(place))
+        made = make_soup(open_prepared(RunDirectory(place)), some, progress.say)
+    if len(made.parts) == 1:
+        print(f"no mean is better on select than {made.member_id} alone: no soup is kept")
+        return
+    print(
+        f"{made.member_id}: the mean of {', '.join(made.parts)}\n"
+        f"compare it:  penchant ensemble compare {place}"
+    )
 
 
 @app.command()

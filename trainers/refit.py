@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from penchant.platform.errors import ConfigError
 from penchant.platform.recipes import Recipe, SequenceRecipe, TextRecipe, recipe_id
 from penchant.platform.store import RunDirectory
 
@@ -25,7 +26,13 @@ def refit_recipes(run: RunDirectory, recipes: Sequence[Recipe]) -> list[Recipe]:
 
 def _fixed(run: RunDirectory, recipe: SequenceRecipe | TextRecipe) -> SequenceRecipe | TextRecipe:
     name = recipe_id(recipe)
-    history = run.member_facts(name)["history"]
+    facts = run.member_facts(name)
+    if parts := facts.get("soup_of"):
+        raise ConfigError(
+            f"{name} is the mean of {', '.join(parts)}: it has no training of its own that could "
+            "be done again. Combine without it, or serve the ensemble as it is."
+        )
+    history = facts["history"]
     losses = [epoch["select_loss"] for epoch in history]
     taken = [losses.index(min(losses))]
     mean = history[-1].get("mean")

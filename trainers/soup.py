@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Kept", "best_epochs", "keep_epoch", "mean_weights", "weights_of"]
+__all__ = ["Kept", "best_epochs", "keep_epoch", "mean_state", "mean_weights", "weights_of"]
 
 #: Weights of several epochs as one mapping, as a checkpoint holds them: `<epoch>/<name>`.
 Kept = dict[str, Tensor]
@@ -46,8 +46,12 @@ def weights_of(kept: Kept, epoch: int) -> dict[str, Tensor]:
 
 
 def mean_weights(kept: Kept, epochs: Sequence[int]) -> dict[str, Tensor]:
-    """The mean of several epochs' weights; what is no floating-point number is the first one's."""
-    states = [weights_of(kept, epoch) for epoch in epochs]
+    """The mean of several epochs' weights."""
+    return mean_state([weights_of(kept, epoch) for epoch in epochs])
+
+
+def mean_state(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several states; what is no floating-point number is the first one's."""
     return {
         name: torch.stack([state[name] for state in states]).mean(0)
         if first.is_floating_point()

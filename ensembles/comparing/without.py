@@ -24,7 +24,7 @@ from penchant.platform.intervals import Interval
 from penchant.platform.prepared import Prepared
 from penchant.platform.timeline import Block
 
-__all__ = ["Brought", "members_named", "what_they_bring"]
+__all__ = ["Brought", "members_named", "some_named", "what_they_bring"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ def members_named(patterns: Sequence[str], member_ids: Sequence[str]) -> list[st
     """Members whose kind or id a pattern names, such as `text`, or `sequence-*-text-*`.
 
     Raises:
-        ConfigError: a pattern names none, or nothing would be left.
+        ConfigError: a pattern names none.
     """
     found = set()
     for pattern in patterns:
@@ -74,9 +74,19 @@ def members_named(patterns: Sequence[str], member_ids: Sequence[str]) -> list[st
                 f"ids such as `text-*`, of {', '.join(sorted(member_ids))}."
             )
         found.update(own)
+    return sorted(found)
+
+
+def some_named(patterns: Sequence[str], member_ids: Sequence[str]) -> list[str]:
+    """The same, where others have to be left.
+
+    Raises:
+        ConfigError: a pattern names none, or nothing would be left.
+    """
+    found = members_named(patterns, member_ids)
     if len(found) == len(member_ids):
         raise ConfigError(f"{', '.join(patterns)} are all members: expected to leave some.")
-    return sorted(found)
+    return found
 
 
 def what_they_bring(
