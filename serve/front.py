@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from ray import serve
 
 from penchant.platform.errors import UnreachableError
-from penchant.serve.gate.gate import Guard
+from penchant.serve.gate.guard import Guard
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.routes.console_page import console_router
 from penchant.serve.routes.examples import console_examples

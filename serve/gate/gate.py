@@ -9,25 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import re
 import time
 import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from urllib.parse import parse_qsl
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penchant.serve.gate.keys import PREFIX, KeyRing
-from penchant.serve.gate.rates import Rates
+from penchant.serve.gate.guard import Guard, TurnedAwayError
 from penchant.serve.wire.schema import Trouble
 
-__all__ = ["ARRIVED", "CALLER", "REQUEST_ID", "Gate", "Guard", "trouble"]
+__all__ = ["ARRIVED", "CALLER", "MAX_BODY_BYTES", "REQUEST_ID", "Gate", "trouble"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +32,14 @@ REQUEST_ID = "request_id"
 ARRIVED = "arrived"
 CALLER = "caller"
 
+MAX_BODY_BYTES = 1_000_000
+
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 #: Headers that go no further. With the first two, Ray Serve lets a client switch off its time limit
-#: and the end of work for clients that left. Serve's proxy has read them before the request comes
-#: here, so what holds is the deadline that the desk keeps; inside, they would only mislead. The
-#: other two hold keys, which nobody behind the gate needs.
+#: and the end of work for clients that left: `proxy_gate` keeps them from Serve's proxy, and what
+#: holds without it is the deadline that the desk keeps. The other two hold keys, which nobody
+#: behind the gate needs.
 _KEPT_BACK = frozenset(
     {
         b"x-request-timeout-seconds",
@@ -51,15 +49,11 @@ _KEPT_BACK = frozenset(
     }
 )
 
-#: Bodies that are read at a time. For one more, the one that has taken longest is given up: those
-#: that trickle keep nobody out, and what waits in memory stays bounded.
+#: Bodies that are read at a time. For one more, the one that has taken longest is given up if it
+#: trickles: such bodies keep nobody out, and what waits in memory stays bounded.
 _MOST_BODIES = 512
-
-_OPEN_PATHS = frozenset({"/", "/healthz", "/readyz", "/openapi.json", "/docs"})
-_OPEN_BELOW = "/console/"
-#: Histories of users, if only as examples.
-_CLOSED = "/console/examples.json"
-_KEY_PARAMETERS = frozenset({"key", "api_key", "api-key", "apikey", "x-api-key", "access_token"})
+#: A body that is younger does not trickle: many may only have come at once.
+_TRICKLES_S = 1.0
 
 
 def trouble(
@@ -70,47 +64,8 @@ def trouble(
     return Response(body, status, headers, media_type="application/json")
 
 
-class _RefusedError(Exception):
-    def __init__(self, status: int, error: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(status, error)
-        self.status, self.error, self.headers = status, error, headers
-
-
 class _GoneError(Exception):
     """The client left before its body was whole."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Guard:
-    """Asks for a key, and holds each key to its rate."""
-
-    ring: KeyRing
-    rates: Rates = field(default_factory=Rates)
-
-    def caller(self, scope: Scope, headers: Headers) -> str | None:
-        """Name of the key that a request has; None for pages that are open to all."""
-        if _is_open(scope["path"]):
-            return None
-        if _key_in_query(scope.get("query_string", b"")):
-            raise _unknown(
-                "a key in the address is not accepted, since addresses are kept in logs: revoke "
-                "it, and send a new one as Authorization: Bearer KEY"
-            )
-        key = self.ring.check(_token(headers))
-        if key is None:
-            raise _unknown("expected a valid key, as Authorization: Bearer KEY or X-API-Key: KEY")
-        wait_s = self.rates.take(key.name, key.rate_per_s, key.burst)
-        if wait_s > 0:
-            raise _RefusedError(
-                429,
-                f"this key may ask {key.rate_per_s:g} times a second: see Retry-After",
-                {"Retry-After": str(max(1, math.ceil(wait_s)))},
-            )
-        return key.name
-
-
-def _is_open(path: str) -> bool:
-    return path in _OPEN_PATHS or (path.startswith(_OPEN_BELOW) and path != _CLOSED)
 
 
 class Gate:
@@ -128,14 +83,14 @@ class Gate:
         self,
         app: ASGIApp,
         *,
-        max_body_bytes: int = 1_000_000,
+        max_body_bytes: int = MAX_BODY_BYTES,
         read_timeout_s: float = 10.0,
         guard: Guard | None = None,
         refused: Callable[[str, int], None] | None = None,
     ) -> None:
         self._app, self._guard, self._refused = app, guard, refused
         self._max_body_bytes, self._read_timeout_s = max_body_bytes, read_timeout_s
-        self._being_read: dict[asyncio.Timeout, None] = {}  # the first to come first
+        self._being_read: dict[asyncio.Timeout, float] = {}  # since when; the first come first
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # nothing here speaks it, and no key was asked for
@@ -164,7 +119,7 @@ class Gate:
             await self._app(scope, _replay(body, receive), note_status)
         except _GoneError:
             return
-        except _RefusedError as no:
+        except TurnedAwayError as no:
             await trouble(no.status, no.error, request_id, no.headers)(scope, receive, note_status)
         except Exception as error:  # its message may hold user text, so it goes no further
             logger.error("request %s: %s at %s", request_id, type(error).__name__, _place(error))
@@ -179,9 +134,9 @@ class Gate:
         """The whole body, never more than the limit of it."""
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
-            raise _RefusedError(415, "expected content-type application/json")
+            raise TurnedAwayError(415, "expected content-type application/json")
         if headers.get("content-encoding", "identity").strip().lower() != "identity":
-            raise _RefusedError(415, "expected a body without content-encoding")
+            raise TurnedAwayError(415, "expected a body without content-encoding")
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length[:12]) > self._max_body_bytes:
             raise self._too_large()
@@ -190,17 +145,22 @@ class Gate:
                 with self._room(patience):
                     return await self._read(receive)
         except TimeoutError:
-            raise _RefusedError(408, "the body took too long to arrive") from None
+            raise TurnedAwayError(408, "the body took too long to arrive") from None
 
     @contextmanager
     def _room(self, patience: asyncio.Timeout) -> Iterator[None]:
-        """A place among the bodies that are read; without one, the slowest loses its own."""
+        """A place among the bodies that are read; without one, one that trickles loses its own."""
+        now_s = asyncio.get_running_loop().time()
         if len(self._being_read) >= _MOST_BODIES:
-            slowest = next(iter(self._being_read))
+            slowest, since_s = next(iter(self._being_read.items()))
+            if now_s - since_s < _TRICKLES_S:
+                raise TurnedAwayError(
+                    503, "too many bodies are being read; come back later", {"Retry-After": "1"}
+                )
             del self._being_read[slowest]
             if not slowest.expired():
-                slowest.reschedule(asyncio.get_running_loop().time())
-        self._being_read[patience] = None
+                slowest.reschedule(now_s)
+        self._being_read[patience] = now_s
         try:
             yield
         finally:
@@ -221,8 +181,8 @@ class Gate:
             if not message.get("more_body", False):
                 return b"".join(parts)
 
-    def _too_large(self) -> _RefusedError:
-        return _RefusedError(413, f"expected a body of at most {self._max_body_bytes} bytes")
+    def _too_large(self) -> TurnedAwayError:
+        return TurnedAwayError(413, f"expected a body of at most {self._max_body_bytes} bytes")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -239,28 +199,10 @@ def _request_id(headers: Headers) -> str | None:
     """The id that the client gave; others can follow it through their logs, so it must be plain."""
     given = headers.get("x-request-id")
     if given is not None and not _GOOD_ID.fullmatch(given):
-        raise _RefusedError(
+        raise TurnedAwayError(
             400, "header X-Request-Id: expected 1 to 64 letters, digits, dots, _ or -"
         )
     return given
-
-
-def _token(headers: Headers) -> str:
-    """What was sent as a key; empty, which is no key, where nothing was."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
-
-
-def _key_in_query(query: bytes) -> bool:
-    given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-    return any(
-        name.lower() in _KEY_PARAMETERS or name.startswith(PREFIX) or value.startswith(PREFIX)
-        for name, value in given
-    )
-
-
-def _unknown(error: str) -> _RefusedError:
-    return _RefusedError(401, error, {"WWW-Authenticate": "Bearer"})
 
 
 def _place(error: BaseException) -> str:

@@ -1,18 +1,26 @@
-"""Admission inside Serve's proxy, where a refusal costs a tenth of what it costs in a front.
+"""Gate and admission inside Serve's proxy, where a refusal costs a tenth of one in a front.
 
 Serve's proxy calls `middlewares` when it starts, if RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH names
-it. The front has an admission of its own, for clusters that were started without.
+it. The front has its own of both, for clusters that were started without.
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from starlette.middleware import Middleware
 
 from penchant.serve.gate.admission import Admission
+from penchant.serve.gate.guard import Guard
+from penchant.serve.gate.keys import KeyRing
+from penchant.serve.gate.proxy_gate import ProxyGate
 from penchant.serve.watch.meters import Meters
 
-__all__ = ["SERVE_VARIABLES", "middlewares"]
+__all__ = ["KEYS_OF", "SERVE_VARIABLES", "middlewares", "serve_variables"]
 
+#: Names the service directory whose keys the proxy asks for too.
+KEYS_OF = "PENCHANT_KEYS_OF"
 #: What Serve's processes read from the environment when they start.
 SERVE_VARIABLES = {
     # Serve's own lines go to its log files, not to the terminal.
@@ -30,6 +38,21 @@ SERVE_VARIABLES = {
 }
 
 
+def serve_variables(keys_of: Path | None) -> dict[str, str]:
+    """The environment in which Serve's processes start.
+
+    Args:
+        keys_of: the service directory whose keys are asked for; None for a service without keys.
+    """
+    return SERVE_VARIABLES | ({} if keys_of is None else {KEYS_OF: str(keys_of)})
+
+
 def middlewares() -> list[Middleware]:
-    """What a request passes first; nothing else of a request is looked at in the proxy."""
-    return [Middleware(Admission, part=0.6, refused=Meters().refused)]
+    """What a request passes in the proxy; the last of them comes first."""
+    refused = Meters().refused
+    keys_of = os.environ.get(KEYS_OF)
+    guard = Guard(ring=KeyRing(Path(keys_of))) if keys_of else None
+    return [
+        Middleware(Admission, part=0.6, refused=refused),
+        Middleware(ProxyGate, guard=guard, refused=refused),
+    ]

@@ -10,7 +10,8 @@ from fastapi import APIRouter, FastAPI, Header, HTTPException, Request, Response
 
 from penchant.serve.answering.desk import Answered, Desk, Errand
 from penchant.serve.gate.admission import Admission
-from penchant.serve.gate.gate import ARRIVED, REQUEST_ID, Gate, Guard
+from penchant.serve.gate.gate import ARRIVED, MAX_BODY_BYTES, REQUEST_ID, Gate
+from penchant.serve.gate.guard import Guard
 from penchant.serve.gate.refusals import TROUBLES, TROUBLES_WITHOUT_BODY, handle_refusals
 from penchant.serve.routes.batch import BatchAnswer, BatchBody, Question, answer_batch
 from penchant.serve.routes.door import Act, Door, due
@@ -51,7 +52,7 @@ Deadline = Annotated[
 def make_app(
     desks: Desks,
     *,
-    max_body_bytes: int = 1_000_000,
+    max_body_bytes: int = MAX_BODY_BYTES,
     observer: Observer | None = None,
     parts: Sequence[APIRouter] = (),
     users: AskedUsers | None = None,

@@ -17,6 +17,7 @@ from penchant.serve.answering.card import version_of
 from penchant.serve.answering.member_deployment import MAX_BATCH, MemberReplica
 from penchant.serve.answering.places import Layout, Place, measured_ms, place_members
 from penchant.serve.front import Front
+from penchant.serve.gate.gate import MAX_BODY_BYTES
 from penchant.serve.versions.fronts import FRONT
 from penchant.serve.versions.service import Live
 
@@ -59,7 +60,12 @@ class FrontArgs(BaseModel):
     cpus_per_replica: float = Field(default=0.1, gt=0)
     min_replicas: int = Field(default=2, ge=1, description="With two, one may die unnoticed.")
     max_replicas: int = Field(default=2, ge=1)
-    max_body_bytes: int = Field(default=1_000_000, ge=1_000, description="Of a request.")
+    max_body_bytes: int = Field(
+        default=MAX_BODY_BYTES,
+        ge=1_000,
+        le=MAX_BODY_BYTES,
+        description="Of a request; the proxy takes no more.",
+    )
     guarded: bool = Field(default=True, description="Ask for API keys.")
     users: str | None = Field(
         default=None, description="redis://... where fronts stand on several machines."

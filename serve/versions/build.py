@@ -15,7 +15,7 @@ from typing import Any
 
 from penchant.platform.errors import ConfigError
 from penchant.serve.answering.places import Layout
-from penchant.serve.gate.proxy import SERVE_VARIABLES
+from penchant.serve.gate.proxy import serve_variables
 from penchant.serve.users.redis_users import PASSWORD_VARIABLE
 from penchant.serve.users.users import check_url
 from penchant.serve.versions.app import FrontArgs, VersionArgs, live_of
@@ -116,8 +116,9 @@ def ray_service(config: dict[str, Any], *, image: str, claim: str, mount: str) -
 
     text = StringIO()
     YAML(typ="safe").dump(config, text)
+    keys_of = Path(config["applications"][-1]["args"]["service"])
     variables: list[dict[str, Any]] = [
-        *({"name": name, "value": value} for name, value in SERVE_VARIABLES.items()),
+        *({"name": n, "value": value} for n, value in serve_variables(keys_of).items()),
         # A Redis without a password needs no such secret.
         {"name": PASSWORD_VARIABLE, "valueFrom": {"secretKeyRef": _PASSWORD}},
     ]

@@ -128,8 +128,9 @@ async def burst(
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         headers = {"x-deadline-ms": str(deadline_ms)}
         asked = [asyncio.create_task(client.post(path, headers=headers)) for _ in range(number)]
-        while let_in + sum(task.done() for task in asked) < number:
-            await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            while let_in + sum(task.done() for task in asked) < number:
+                await asyncio.sleep(0)
         decided.set()
         return await asyncio.gather(*asked)
 

@@ -30,7 +30,8 @@ from penchant.platform.events import Catalog
 from penchant.serve.answering.desk import Desk
 from penchant.serve.answering.history import Question, Reader
 from penchant.serve.answering.panel import Panel
-from penchant.serve.gate.gate import Gate, Guard
+from penchant.serve.gate.gate import Gate
+from penchant.serve.gate.guard import Guard
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.routes.ingress import make_app
 from penchant.serve.versions.traffic import LiveDesks, Split

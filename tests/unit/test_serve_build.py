@@ -15,7 +15,7 @@ from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.errors import ConfigError
 from penchant.serve.answering.places import Layout
 from penchant.serve.gate.keys import KeyRing
-from penchant.serve.gate.proxy import SERVE_VARIABLES
+from penchant.serve.gate.proxy import KEYS_OF, serve_variables
 from penchant.serve.run import free_port
 from penchant.serve.versions.app import FrontArgs, VersionArgs, build_front, build_version
 from penchant.serve.versions.build import ray_service, serve_config
@@ -137,5 +137,6 @@ def test_a_ray_service_holds_the_same_configuration(artefact: Path, tmp_path: Pa
         given = {one["name"]: one.get("value", one.get("valueFrom")) for one in container["env"]}
         secret = {"name": "penchant-redis", "key": "password", "optional": True}
         assert given.pop("PENCHANT_REDIS_PASSWORD") == {"secretKeyRef": secret}
-        assert given == SERVE_VARIABLES
+        assert given == serve_variables(service.directory)
+        assert given[KEYS_OF] == str(service.directory)
         assert container["volumeMounts"] == [{"name": "penchant", "mountPath": "/models"}]

@@ -14,7 +14,8 @@ import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from penchant.serve.gate import gate as gate_module
-from penchant.serve.gate.gate import ARRIVED, CALLER, REQUEST_ID, Gate, Guard
+from penchant.serve.gate.gate import ARRIVED, CALLER, REQUEST_ID, Gate
+from penchant.serve.gate.guard import Guard
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.gate.rates import Rates
 
@@ -278,8 +279,13 @@ def test_a_websocket_is_closed_before_it_is_one(guard: Guard) -> None:
     assert said == [{"type": "websocket.close", "code": 1008}]
 
 
-def test_for_one_body_more_the_slowest_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("trickles_s", [0.0, 60.0])
+def test_for_one_body_more_the_slowest_is_given_up_if_it_trickles(
+    monkeypatch: pytest.MonkeyPatch, trickles_s: float
+) -> None:
+    """Where all have only just come, it is the new one that has to wait."""
     monkeypatch.setattr(gate_module, "_MOST_BODIES", 3)
+    monkeypatch.setattr(gate_module, "_TRICKLES_S", trickles_s)
 
     async def go() -> None:
         rest = asyncio.Event()
@@ -296,11 +302,16 @@ def test_for_one_body_more_the_slowest_is_given_up(monkeypatch: pytest.MonkeyPat
                 headers = {"content-type": "application/json"}
                 return asyncio.create_task(client.post("/", content=content, headers=headers))
 
-            first, *others = [post(slow()) for _ in range(3)]
+            slow_ones = [post(slow()) for _ in range(3)]
             await asyncio.sleep(0)
-            assert (await post(b"{}")).json()["size"] == 2
-            assert (await first).status_code == 408
+            more = await post(b"{}")
+            if trickles_s:
+                assert (more.status_code, more.headers["retry-after"]) == (503, "1")
+            else:
+                assert more.json()["size"] == 2
+                assert (await slow_ones.pop(0)).status_code == 408
             rest.set()
-            assert [(await other).json()["size"] for other in others] == [2, 2]
+            assert {(await one).json()["size"] for one in slow_ones} == {2}
+            assert (await post(b"{}")).json()["size"] == 2
 
     asyncio.run(go())
