@@ -14,6 +14,7 @@ from penchant.ensembles.combiners.combiner import Combiner, quality
 from penchant.ensembles.combiners.combiners import budget_of
 from penchant.ensembles.comparing.ablation import Ablation, ablate
 from penchant.ensembles.comparing.choice import Cost
+from penchant.ensembles.comparing.cold_start import judge_cold_start
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import diversity
 from penchant.ensembles.comparing.fitting import Fitted, fit_all, fittable, merged
@@ -21,7 +22,7 @@ from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.ensembles.comparing.options import make_options, way_options
 from penchant.ensembles.comparing.reading import read_checked
 from penchant.ensembles.comparing.savings import cascade_curve
-from penchant.ensembles.comparing.segments import judge_segments, segments_of
+from penchant.ensembles.comparing.segments import cold_parts, judge_segments, segments_of
 from penchant.ensembles.comparing.unseen import UnseenUsers
 from penchant.ensembles.normalize import Normalization
 from penchant.ensembles.predictions import Blend, Predictions, Select, Test
@@ -98,13 +99,9 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     }
     select = {name: sign * value for name, value in select.items()}
     tell("segments of test")
-    segments = judge_segments(
-        tested.judge,
-        segments_of(prepared.log, tested.judge.requests, prepared.blocks.select_ms),
-        metric,
-        single,
-        combined,
-    )
+    asked = (prepared.log, tested.judge.requests, prepared.blocks.select_ms)
+    segments = judge_segments(tested.judge, segments_of(*asked), metric, single, combined)
+    cold = judge_cold_start(tested.judge, cold_parts(*asked), metric, tested.sheets, combined)
     return Comparison(
         metric=metric,
         best_single=best,
@@ -118,6 +115,7 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
             *way_options(costs, fitted, blend, metric, unseen),
         ],
         segments=segments,
+        cold_start=cold,
         ablation=_ablation(fitted, blend, tested, metric, tell),
         diversity=diversity(tested.scores.scores, tested.sheets, metric),
         cascade=cascade_curve(combiners, blend, metric),

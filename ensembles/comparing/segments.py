@@ -25,6 +25,7 @@ __all__ = [
     "FEW_USERS",
     "Segment",
     "SegmentResult",
+    "cold_parts",
     "judge_segments",
     "segments_of",
     "segments_of_requests",
@@ -71,19 +72,27 @@ def segments_of(log: EventLog, requests: Requests, until_ms: int) -> list[Segmen
     """
     first = requests.first(log)
     length = requests.end - first
-    first_ms = log.time_ms[np.minimum(first, len(log.time_ms) - 1)]
     days = (requests.time_ms - log.time_ms[np.maximum(requests.end - 1, 0)]) / DAY_MS
     days = np.where(length > 0, days, np.nan)
-    known = np.bincount(log.item[log.time_ms < until_ms], minlength=log.num_items) > 0
     found = [
-        *_split("users", first_ms < until_ms),
-        *_items(requests, known),
+        *cold_parts(log, requests, until_ms),
         *_tertiles("history", length.astype(np.float64), "events"),
         *_tertiles("recency", *_readable(days)),
     ]
     if (length == 0).any():
         found.append(Segment(by="recency", name="no event", requests=np.flatnonzero(length == 0)))
     return [segment for segment in [*found, *_weeks(requests)] if len(segment.requests)]
+
+
+def cold_parts(log: EventLog, requests: Requests, until_ms: int) -> list[Segment]:
+    """Warm and cold users, warm and cold items: four segments, also where they are empty.
+
+    Args:
+        until_ms: the members' cut-off: what had no event before it is cold.
+    """
+    first_ms = log.time_ms[np.minimum(requests.first(log), len(log.time_ms) - 1)]
+    known = np.bincount(log.item[log.time_ms < until_ms], minlength=log.num_items) > 0
+    return [*_split("users", first_ms < until_ms), *_items(requests, known)]
 
 
 def segments_of_requests(requests: Requests, known: NDArray[np.bool_]) -> list[Segment]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from penchant.ensembles.page import comparison_tables, figures, promise_tables, tables
+from penchant.ensembles.page import cold_table, comparison_tables, figures, promise_tables, tables
 from penchant.ensembles.page.cascade_chart import savings_words
 from penchant.ensembles.page.tables import Cell, Table
 
@@ -16,6 +16,7 @@ _MEMBER_COLUMNS = ("Member", "Repeat", "Explore", "Kind", "Window", "Size", "Tra
 _MORE: Mapping[str, Callable[[Mapping[str, Any]], Table | None]] = {
     "Quality and cost": comparison_tables.prices,
     "Segments": comparison_tables.segments,
+    "Cold start": cold_table.cold_start,
     "Without each member": comparison_tables.ablation,
     "Earlier origins": comparison_tables.origins,
     "Promises": promise_tables.promises,

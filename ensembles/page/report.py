@@ -24,6 +24,7 @@ import vl_convert
 from penchant.ensembles.page import (
     cascade_chart,
     charts,
+    cold_table,
     comparison_charts,
     comparison_tables,
     data_tables,
@@ -116,6 +117,7 @@ def _page(report: Mapping[str, Any], text: str, steps: Steps) -> str:
         weights=tables.weights(report),
         ablation=comparison_tables.ablation(report),
         segments=comparison_tables.segments(report),
+        cold_start=cold_table.cold_start(report),
         prices=comparison_tables.prices(report),
         origins=comparison_tables.origins(report),
         promises=promise_tables.promises(report),

@@ -184,7 +184,8 @@ def test_the_report_keeps_its_contract_and_the_artefacts_score_as_the_store(run)
         json.loads(json.dumps(report, allow_nan=False))
     )
     assert [m["id"] for m in report["members"]][-1] == f"{members[0]}@refit"
-    assert {"options", "segments", "diversity"} <= set(report)
+    assert {"options", "segments", "cold_start", "diversity"} <= set(report)
+    assert set(report["cold_start"][0]["members"]) == set(members)
     assert report["notes"] == found.notes
     for ensemble in report["ensembles"]:
         gap = ensemble["test"]["ndcg@10"]["mean"] - ensemble["blend"]["ndcg@10"]["mean"]
