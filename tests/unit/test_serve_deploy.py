@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -304,5 +305,5 @@ def test_fronts_are_asked_until_all_follow_whoever_dies_meanwhile() -> None:
     assert told == []
     for within_s, runs in ((0, True), (60, False)):  # nobody waits for a service that has stopped
         told.append(ConnectionError("died"))
-        why = await_fronts(new, A, within_s=within_s, runs=lambda runs=runs: runs, ask=ask)
+        why = await_fronts(new, A, within_s=within_s, runs=partial(bool, runs), ask=ask)
         assert "ConnectionError: died" in str(why)
