@@ -95,6 +95,7 @@ def save_artefacts(
     """
     blocks = prepared.blocks.to_json()
     facts = {
+        "data_from": blocks["train"],
         "data_until": blocks["select"],
         "metric": comparison.metric,
         "types": read_log_card(prepared.run.log).get("types", []),

@@ -68,6 +68,7 @@ def refit_ensemble(
             blocks=(Block.SELECT,),  # only to measure what a request costs
         )
     facts = {key: card[key] for key in _KEPT if key in card} | {
+        "data_from": prepared.blocks.to_json()["train"],
         "data_until": prepared.blocks.to_json()["end"],
         "test_of": f"the same weights over members with data until {card['data_until']}",
     }

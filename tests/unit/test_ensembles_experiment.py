@@ -218,7 +218,7 @@ def test_a_card_tells_what_a_refit_changed_on_test_and_the_newest_one_keeps_both
     assert kept["refit"] == made["refit"]
     assert kept["test"] == made["test"]
     assert kept["test_of"].endswith(f"members with data until {blocks['select']}")
-    assert kept["data_until"] == blocks["end"]
+    assert (kept["data_from"], kept["data_until"]) == (blocks["train"], blocks["end"])
 
 
 def test_without_a_refit_no_card_speaks_of_one(settings, tmp_path) -> None:
