@@ -106,6 +106,7 @@ def _page(report: Mapping[str, Any], text: str, steps: Steps) -> str:
         charts=single,
         cards=told[:_OPEN],
         more_cards=told[_OPEN:],
+        cards_have_curves=any(card.curve for card in told),
         notes=report.get("notes", []),
         cascade=cascade_chart.savings_words(report),
         training=training,

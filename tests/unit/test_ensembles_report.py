@@ -234,6 +234,7 @@ def test_the_page_loads_nothing_and_is_small(page: Page, path: Path) -> None:
 def test_cards_beyond_the_first_are_folded_away(page: Page, tmp_path: Path) -> None:
     """Thirteen members: six stand open, and one member alone leaves nothing to fold."""
     assert len(page.all("article")) == 13
+    assert "Losses are by epoch" in page.text
     assert "7 more" in page.text
     tags = [tag for tag, _ in page.elements]
     assert tags[: tags.index("details")].count("article") == 6
@@ -274,6 +275,7 @@ def test_the_smallest_report_leaves_out_what_it_does_not_have(tmp_path: Path) ->
     page = Page(write_report(smallest_report(), tmp_path))
     assert set(page.plots()) == {"chart-differences", "chart-members"}
     assert "Loss by epoch" not in page.text
+    assert "Losses are by epoch" not in page.text
     assert "How much history" not in page.text
     assert "personal-all-h120-81be07" in page.text
 
