@@ -27,12 +27,14 @@ _MAX_TOKENS = 64
 _CHUNK = 10_000  # texts that are tokenised at once
 
 
-def item_vectors(name: str, texts: list[str], cache: Path) -> NDArray[np.float32]:
-    """Mean-pooled, normalised vectors of item texts, shape (V, width); kept in `cache`.
+def item_vectors(name: str, texts: list[str], cache: Path | None) -> NDArray[np.float32]:
+    """Mean-pooled, normalised vectors of item texts, shape (V, width); kept in `cache`, if any.
 
     Mean pooling over real tokens is how the MiniLM sentence encoders were trained (Reimers and
     Gurevych 2019). An item without a text has the zero vector.
     """
+    if cache is None:
+        return _encode(name, texts)
     # what lies in a directory may change under its name; an alias' package may not
     weights = [weights_digest(name)] if Path(name).is_dir() else []
     digest = hashlib.sha256("\0".join([str(name), *weights, *texts]).encode()).hexdigest()[:16]
@@ -77,12 +79,14 @@ def text_vectors(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def _encode(name: str, texts: list[str]) -> NDArray[np.float32]:
+    """Equal texts are read once: items of one brand and size often say the same."""
     import torch
 
+    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
     tokenizer, model = load_tokenizer(name), load_model(name)
-    tokens = text_tokens(tokenizer, texts)
+    tokens = text_tokens(tokenizer, list(places))
     order = np.argsort(tokens.lengths, kind="stable")  # like lengths, less padding
-    vectors = np.zeros((len(texts), model.config.hidden_size), dtype=np.float32)
+    vectors = np.zeros((len(places), model.config.hidden_size), dtype=np.float32)
     with torch.inference_mode():
         for begin in range(0, len(order), _BATCH):
             at = order[begin : begin + _BATCH]
@@ -92,5 +96,5 @@ def _encode(name: str, texts: list[str]) -> NDArray[np.float32]:
             ids[mask] = tokens.take(at).ids
             seen = torch.from_numpy(mask.astype(np.int64))
             vectors[at] = text_vectors(model, torch.from_numpy(ids), seen).numpy()
-    vectors[[not text for text in texts]] = 0.0
-    return vectors
+    vectors[[not text for text in places]] = 0.0
+    return vectors[[places[text] for text in texts]]

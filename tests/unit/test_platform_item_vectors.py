@@ -46,6 +46,21 @@ def test_vectors_are_made_once_for_each_model_and_texts(grocer_bert, tmp_path, m
     assert {path.suffix for path in tmp_path.iterdir()} == {".safetensors"}
 
 
+def test_equal_texts_are_read_once(grocer_bert, tmp_path, monkeypatch):
+    read, tokens = [], module.text_tokens
+
+    def spy(tokenizer, texts):
+        read.extend(texts)
+        return tokens(tokenizer, texts)
+
+    monkeypatch.setattr(module, "text_tokens", spy)
+    vectors = item_vectors(str(grocer_bert), ["milk", "red wine", "", "milk", ""], tmp_path)
+    assert sorted(read) == ["", "milk", "red wine"]
+    np.testing.assert_array_equal(vectors[3], vectors[0])
+    assert not vectors[[2, 4]].any()
+    assert abs(vectors[0] @ vectors[1]) < 1 - 1e-4
+
+
 def test_very_long_texts_are_cut(grocer_bert, tmp_path):
     long, cut = (
         item_vectors(str(grocer_bert), [" ".join(["milk"] * n)], tmp_path) for n in (500, 62)
