@@ -13,6 +13,7 @@ from penchant.platform.recipe_base import KEPT_EPOCHS, RecipeBase
 from penchant.platform.text_recipes import TextRecipe, TextTraining, ZeroShotRecipe
 
 __all__ = [
+    "Alike",
     "BoostedRecipe",
     "ItemItemRecipe",
     "PersonalRecipe",
@@ -35,6 +36,25 @@ class PopularityRecipe(RecipeBase):
     kind: Literal["popularity"]
 
 
+class Alike(BaseModel):
+    """Own counts also say something of items whose texts are alike, such as new ones."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    text: str = Field(
+        default="minilm", description="Language model for item vectors: alias, path or hub id."
+    )
+    weight: float = Field(
+        default=0.3, gt=0, description="What is shared out of a count, beside the count itself."
+    )
+    temperature: float = Field(
+        default=0.01, gt=0, description="Of the cosine: the lower, the more alike items must be."
+    )
+    neighbors: int = Field(
+        default=64, ge=1, description="A count goes to the items of so many nearest texts."
+    )
+
+
 class PersonalRecipe(RecipeBase):
     """The user's own items by decayed frequency; the population's share breaks ties."""
 
@@ -45,6 +65,9 @@ class PersonalRecipe(RecipeBase):
     )
     min_group_items: int = Field(
         default=1, ge=1, description="Count only groups (baskets) of at least this many items."
+    )
+    alike: Alike | None = Field(
+        default=None, description="`next_item`: share counts out to items with like texts, too."
     )
 
 
@@ -189,7 +212,7 @@ Recipe = Annotated[
 
 
 #: Settings that came later: where they are not used, a member keeps the id that it had before.
-_LATER = ("text_training", "init_from", "average", "kept_epochs")
+_LATER = ("text_training", "init_from", "average", "kept_epochs", "alike")
 
 
 def recipe_id(recipe: Recipe) -> str:
@@ -205,6 +228,8 @@ def recipe_id(recipe: Recipe) -> str:
         what += "-events" if recipe.tokens == "event" else ""
         what += "" if recipe.text is None else "-text" if not recipe.ids else "-ids-text"
         what += "" if recipe.text_training is None else f"-{recipe.text_training.vectors}"
+    if isinstance(recipe, PersonalRecipe) and recipe.alike is not None:
+        what = "-alike"
     if isinstance(recipe, TextRecipe | ZeroShotRecipe):
         what = f"-{recipe.label}"
     return f"{recipe.kind}-{recipe.window.label}{what}-{digest}"

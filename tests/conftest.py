@@ -23,6 +23,7 @@ from hypothesis import settings
 from penchant.platform import config
 from penchant.platform.events import EventLog
 from penchant.platform.recipes import (
+    Alike,
     BoostedRecipe,
     ItemItemRecipe,
     PersonalRecipe,
@@ -199,6 +200,11 @@ RECIPES: dict[str, Recipe] = {
     "personal-large-groups": PersonalRecipe(
         kind="personal", window=Window(days=30, events=12), min_group_items=2
     ),
+    "personal-alike": PersonalRecipe(
+        kind="personal",
+        window=Window(days=30, events=12),
+        alike=Alike(text="tiny", temperature=0.1, neighbors=6),
+    ),
     "item_item": ItemItemRecipe(kind="item_item", regularization=50.0),
     "item_item-faded": ItemItemRecipe(
         kind="item_item", regularization=50.0, half_life_events=5, window=Window(days=20)
@@ -232,6 +238,10 @@ def fit(recipe: Recipe, past: Past) -> Member:
 
     if isinstance(recipe, TextRecipe):
         return untrained_text(recipe, past)
+    if isinstance(recipe, PersonalRecipe) and recipe.alike is not None:
+        alike = recipe.alike.model_copy(update={"text": str(tiny_encoder())})
+        recipe = recipe.model_copy(update={"alike": alike})
+        past = past if past.texts else replace(past, texts=texts_of(past.log.num_items))
     if not isinstance(recipe, SequenceRecipe):
         return fit_baseline(recipe, past)
     import torch

@@ -92,6 +92,7 @@ def learned_from(prepared: Prepared, until_ms: int) -> Past:
         until_ms=until_ms,
         texts=prepared.catalog.item_texts,
         types=prepared.types,
+        vectors=prepared.run.log / "vectors",
     )
 
 

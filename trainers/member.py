@@ -57,6 +57,7 @@ class Past:
     until_ms: int
     texts: Sequence[str] = ()  # (V,), of the items; only members that read need them
     types: Sequence[str] = ()  # of events
+    vectors: Path | None = None  # where vectors of the texts are kept, once they are made
 
     def rows(self) -> NDArray[np.int64]:
         """Log rows before the cut-off, in the log's order."""

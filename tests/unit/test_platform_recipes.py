@@ -11,6 +11,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from penchant.platform.recipes import (
+    Alike,
     BoostedRecipe,
     ItemItemRecipe,
     PersonalRecipe,
@@ -31,6 +32,8 @@ DISTINCT = [
     PersonalRecipe(kind="personal"),
     PersonalRecipe(kind="personal", min_group_items=2),
     PersonalRecipe(kind="personal", prior_weight=2),
+    PersonalRecipe(kind="personal", alike=Alike()),
+    PersonalRecipe(kind="personal", alike=Alike(weight=1)),
     ItemItemRecipe(kind="item_item"),
     ItemItemRecipe(kind="item_item", regularization=100),
     BoostedRecipe(kind="boosted"),
