@@ -14,8 +14,9 @@ The baseline spreads a household's decayed counts of product types, smoothed wit
 evenly over the cold products of each type. `types: all products` spreads them over the type's known
 products, too. `equal texts` does that with whole texts, backed by types: all that metadata say
 without a language model. `alike texts` spreads each count over all products by a softmax of the
-cosine of their MiniLM vectors. A sequence member's copy head finds cold products that the household
-has had already: what its reading is worth, `new` alone says. Settings are chosen on `select`,
+cosine of their MiniLM vectors. Members are all that read texts: `sequence` and `text`, whose copy
+heads find cold products that the household has had already, so that what their reading is worth
+`new` alone says, and `personal` with `alike`. Settings are chosen on `select`,
 weights of mixtures on `blend`. The last line is one JSON object; `ratio` and `ratio_new` are
 recall@50 on `test` over the baseline's, of the text readers that are best on `blend` by each.
 """
@@ -40,7 +41,7 @@ from shared.facts import facts
 
 from penchant.platform.intervals import Resampler
 from penchant.platform.prepared import open_prepared
-from penchant.platform.recipes import SequenceRecipe
+from penchant.platform.recipes import PersonalRecipe, Recipe, SequenceRecipe, TextRecipe
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
 from penchant.trainers.member import read_card
@@ -73,6 +74,16 @@ def try_all(shop: Shop, members: Sequence[Path]) -> Trial:
         trial.add_mixture(EQUAL, ALIKE, directory.name)
     del trial.whole[BASELINE], trial.whole[POPULAR]  # they know cold products alone
     return trial
+
+
+def reads(recipe: Recipe) -> bool:
+    """Whether members of the recipe know more of an item than how often it was chosen."""
+    match recipe:
+        case SequenceRecipe():
+            return recipe.text is not None
+        case PersonalRecipe():
+            return recipe.alike is not None
+    return isinstance(recipe, TextRecipe)
 
 
 def figures(trial: Trial, block: Block) -> dict[str, dict[str, Any]]:
@@ -121,7 +132,7 @@ def main() -> None:
     shop = Shop(prepared, QUICK_BASKETS if arguments.quick else None)
     print(f"{len(shop.cold):,} of {shop.log.num_items:,} products are cold")
     made = sorted(path.parent for path in prepared.run.root.glob("members/*/member.json"))
-    readers = [m for m in made if isinstance(r := read_card(m)[0], SequenceRecipe) and r.text]
+    readers = [member for member in made if reads(read_card(member)[0])]
     trial = try_all(shop, readers)
     rows = {block: figures(trial, block) for block in (Block.TEST, Block.BLEND)}
     for block, found in rows.items():
