@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from penchant.cli.serve import app
 from penchant.ensembles.artefacts import artefact
 from penchant.platform.errors import ConfigError, DataError, UnreachableError
+from penchant.serve.answering.card import version_of
+from penchant.serve.answering.places import Layout
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.run import find_ensemble, free_port, serving, wait_for_stop
-from penchant.serve.versions.service import Endpoint, Service
+from penchant.serve.versions.service import Endpoint, Live, Service, Traffic
 
 
 def make_run(root: Path, recommended: str, *ensembles: str) -> Path:
     report = {"recommended": recommended, "ensembles": [{"name": name} for name in ensembles]}
-    (root / "report").mkdir()
+    (root / "report").mkdir(parents=True)
     (root / "report" / "report.json").write_text(json.dumps(report))
     for name in (*ensembles, "single"):
         (root / "ensembles" / name).mkdir(parents=True)
@@ -142,9 +146,32 @@ def test_a_directory_that_is_served_is_refused_and_left_as_it_is(
     before = sorted(path.name for path in tmp_path.iterdir())
     with service.alone():
         refused = pytest.raises(ConfigError, match="is served by another process")
-        with refused, serving(tmp_path, Service(tmp_path), port=free_port()):
+        with refused, serving(tmp_path, service, port=free_port(), examples=tmp_path):
             pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [*before, "serving.lock"]
+
+
+def test_another_version_than_was_live_last_is_refused_before_anything_starts(
+    tmp_path: Path,
+) -> None:
+    october, november = (make_run(tmp_path / name, "mean", "mean") for name in ("oct", "nov"))
+    path = november / "ensembles" / "mean"
+    (path / "ensemble.json").write_text('{"version": 0}')
+    service = Service(tmp_path / "service")
+    live = Live(version=version_of(path), directory=str(path), layout=Layout(), places=[])
+    service.switch(Traffic(primary=live), "deploy primary")
+    service.retire()
+    words = ["run", "--service", str(service.directory), "--port", str(free_port())]
+    refused = CliRunner().invoke(app, [*words, str(october)])
+    assert isinstance(refused.exception, ConfigError)
+    assert "--replace" in str(refused.exception)
+    for passed, version in (([str(october), "--replace"], None), ([str(november)], 0), ([], 0)):
+        went_on = CliRunner().invoke(app, [*words, *passed])  # to what cannot be read
+        assert isinstance(went_on.exception, DataError)
+        assert f"has version {version}, expected" in str(went_on.exception)
+    nothing = CliRunner().invoke(app, ["run", "--port", str(free_port())])
+    assert isinstance(nothing.exception, ConfigError)
+    assert "no RUN_DIR was given" in str(nothing.exception)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
