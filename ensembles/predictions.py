@@ -20,7 +20,7 @@ from penchant.platform.prepared import Prepared
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
 
-__all__ = ["SHORTLIST", "Blend", "Predictions", "Select", "Test", "read_predictions"]
+__all__ = ["SHORTLIST", "B", "Blend", "Predictions", "Select", "Test", "read_predictions"]
 
 #: Candidates of each member that combinations are fitted on; metrics look at the first ten or so.
 SHORTLIST = 60

@@ -21,6 +21,7 @@ __all__ = [
     "check_metric",
     "per_request",
     "quick_metric",
+    "quick_ranks",
     "ranking_metrics",
     "sign_of",
     "split_ranks",
@@ -160,13 +161,18 @@ def per_request(
 
 
 def quick_metric(scores: NDArray[np.float32], requests: Requests, metric: str) -> float:
-    """Mean of one ranking metric, for loops that try many combinations.
-
-    Only targets that reach the top k are ranked, against the row's top scores: equal to
-    `ranking_metrics` unless more than `k` candidates tie at the edge.
-    """
+    """Mean of one ranking metric, for loops that try many combinations; see `quick_ranks`."""
     name, _, length = metric.partition("@")
-    k = int(length)
+    ranks = quick_ranks(scores, requests, int(length))
+    return float(ranking_metrics(ranks, requests, int(length))[f"{name}@{length}"].mean())
+
+
+def quick_ranks(scores: NDArray[np.float32], requests: Requests, k: int) -> NDArray[np.float64]:
+    """Ranks of the targets that reach the top k, infinity for the others. Shape (P,).
+
+    They are ranked against the row's top scores alone: equal to `target_ranks` unless more than
+    `k` candidates tie at the edge.
+    """
     width = min(2 * k, scores.shape[1])
     top = np.partition(scores, scores.shape[1] - width, axis=1)[:, -width:]
     edge = np.sort(top, axis=1)[:, max(width - k, 0)]
@@ -176,4 +182,4 @@ def quick_metric(scores: NDArray[np.float32], requests: Requests, metric: str) -
     near = np.flatnonzero((own >= edge[request]) & np.isfinite(own))
     rows, mine = top[request[near]], own[near, None]
     ranks[near] = (rows > mine).sum(1) + ((rows == mine).sum(1) + 1) / 2
-    return float(ranking_metrics(ranks, requests, k)[f"{name}@{k}"].mean())
+    return ranks

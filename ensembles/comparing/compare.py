@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from penchant.ensembles.combiners.combiner import Combiner, quality
 from penchant.ensembles.combiners.combiners import budget_of
 from penchant.ensembles.comparing.ablation import Ablation, ablate
+from penchant.ensembles.comparing.ceiling import Ceiling, recall_ceiling
 from penchant.ensembles.comparing.choice import Cost
 from penchant.ensembles.comparing.cold_start import judge_cold_start
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
@@ -25,7 +27,7 @@ from penchant.ensembles.comparing.savings import cascade_curve
 from penchant.ensembles.comparing.segments import cold_parts, judge_segments, segments_of
 from penchant.ensembles.comparing.unseen import UnseenUsers
 from penchant.ensembles.normalize import Normalization
-from penchant.ensembles.predictions import Blend, Predictions, Select, Test
+from penchant.ensembles.predictions import B, Blend, Predictions, Select, Test
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 from penchant.platform.prepared import Prepared
@@ -60,24 +62,33 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     settings, metric = prepared.experiment.ensemble, prepared.experiment.requests.metric
     sign = sign_of(metric)
     notes: list[str] = []
+    ceilings: list[Ceiling] = []
 
     def note(text: str) -> None:
         if text not in notes:  # what is odd about a member may be so on every block
             notes.append(text)
             tell(text)
 
-    select = _qualities(prepared, member_ids, note)
+    def read(block: B) -> Predictions[B]:
+        found, odd = read_checked(prepared, block, member_ids)
+        for text in odd:
+            note(text)
+        asked = len(prepared.requests[cast(Block, block)])
+        ceilings.extend(recall_ceiling(found, metric, asked))
+        return found
+
+    select = _qualities(read(Block.SELECT), metric)
     best = max(select, key=lambda name: select[name])
     tell(f"best single member on select: {best}")
     costs = _costs(prepared, member_ids)
     cost_ms = {name: cost.score_ms for name, cost in costs.items()}
     budget = budget_of(settings, cost_ms)
     rival = max(budget.alone(list(select)), key=lambda name: select[name])
-    blend, combiners = fittable(_blend(prepared, member_ids, note), settings, cost_ms, note)
+    blend, combiners = fittable(read(Block.BLEND), settings, cost_ms, note)
     unseen = UnseenUsers(blend, metric, best, settings.bootstrap, settings.seed, rival)
     fitted = _fit(combiners, blend, unseen, metric, tell)
     tell(f"judging {len(member_ids)} members and {len(fitted)} combinations on test")
-    tested = _test(prepared, member_ids, fitted, blend.normalization, note)
+    tested = _test(prepared, read(Block.TEST), fitted, blend.normalization)
     single = tested.sheets[best]
     combined = tested.combined
     p = tested.judge.permutation_p(list(combined.values()), single)
@@ -115,6 +126,7 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
             *way_options(costs, fitted, blend, metric, unseen),
         ],
         segments=segments,
+        ceilings=ceilings,
         cold_start=cold,
         ablation=_ablation(fitted, blend, tested, metric, tell),
         diversity=diversity(tested.scores.scores, tested.sheets, metric),
@@ -144,26 +156,9 @@ def make_judge(prepared: Prepared, requests: Requests) -> Judge:
     return Judge(requests, seen, metric, settings.bootstrap, settings.seed)
 
 
-def _qualities(
-    prepared: Prepared, member_ids: list[str], note: Callable[[str], None]
-) -> dict[str, float]:
+def _qualities(select: Predictions[Select], metric: str) -> dict[str, float]:
     """Quality of each member on `select`, larger is better."""
-    select: Predictions[Select]
-    select, notes = read_checked(prepared, Block.SELECT, member_ids)
-    for text in notes:
-        note(text)
-    metric = prepared.experiment.requests.metric
     return {name: quality(part, select.requests, metric) for name, part in select.scores.items()}
-
-
-def _blend(
-    prepared: Prepared, member_ids: list[str], note: Callable[[str], None]
-) -> Predictions[Blend]:
-    blend: Predictions[Blend]
-    blend, notes = read_checked(prepared, Block.BLEND, member_ids)
-    for text in notes:
-        note(text)
-    return blend
 
 
 def _fit(
@@ -183,17 +178,9 @@ def _fit(
 
 
 def _test(
-    prepared: Prepared,
-    member_ids: list[str],
-    fitted: list[Fitted],
-    how: Normalization,
-    note: Callable[[str], None],
+    prepared: Prepared, test: Predictions[Test], fitted: list[Fitted], how: Normalization
 ) -> _Tested:
-    """The one reading of `test`."""
-    test: Predictions[Test]
-    test, notes = read_checked(prepared, Block.TEST, member_ids)
-    for text in notes:
-        note(text)
+    """What everything was worth there."""
     judge = make_judge(prepared, test.requests)
     combined, normal = {}, test.normalized(how)
     for one in fitted:

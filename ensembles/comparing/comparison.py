@@ -10,6 +10,7 @@ from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.combiners.budget import Budget
 from penchant.ensembles.combiners.cascade_fit import CascadePoint
 from penchant.ensembles.comparing.ablation import Ablation
+from penchant.ensembles.comparing.ceiling import Ceiling
 from penchant.ensembles.comparing.choice import Option, choose
 from penchant.ensembles.comparing.cold_start import ColdStart
 from penchant.ensembles.comparing.diversity import Diversity
@@ -46,6 +47,7 @@ class Comparison:
     blend: Mapping[str, float] = field(default_factory=dict)  # member -> target metric on `blend`
     options: list[Option] = field(default_factory=list)  # members and combinations with costs
     segments: list[SegmentResult] = field(default_factory=list)
+    ceilings: list[Ceiling] = field(default_factory=list)  # of each block that was read
     cold_start: list[ColdStart] = field(default_factory=list)
     ablation: list[Ablation] = field(default_factory=list)
     diversity: Diversity | None = None

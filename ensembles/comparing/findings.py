@@ -29,6 +29,7 @@ def findings(comparison: Comparison) -> dict[str, Any]:
         "budget": comparison.budget.to_json(),
         "options": [_option(option, option in front) for option in comparison.options],
         "segments": [_segment(result) for result in comparison.segments],
+        "ceilings": [one.to_json() for one in comparison.ceilings],
         "cold_start": [part.to_json() for part in comparison.cold_start],
         "ablation": [_ablation(one) for one in comparison.ablation],
         "cascade": savings(comparison.cascade, comparison.metric),

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 
 from penchant.ensembles.combiners.combiner import quality
 from penchant.ensembles.comparing.ablation import ablate
+from penchant.ensembles.comparing.ceiling import recall_ceiling
 from penchant.ensembles.comparing.checks import check_blocks, check_predictions
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import diversity
@@ -124,7 +125,7 @@ def compare_scores(
     check_metric(metric, task)
     settings = _settings(combiners, bootstrap)
     check_blocks(blend, test)
-    asked = test.requests.row
+    asked, asked_before = test.requests.row, len(blend.requests)
     blend, notes = check_predictions(blend)
     test, more = check_predictions(test)
     if seen is not None:
@@ -163,6 +164,10 @@ def compare_scores(
         members={name: judge.table(sheet) for name, sheet in sheets.items()},
         candidates=candidates,
         blend={name: sign * value for name, value in values.items()},
+        ceilings=[
+            *recall_ceiling(blend, metric, asked_before),
+            *recall_ceiling(test, metric, len(asked)),
+        ],
         diversity=diversity(test.scores, sheets, metric),
     )
     return ForeignComparison(comparison=comparison, notes=[*notes, *more])

@@ -23,11 +23,23 @@ class ForeignComparison:
     notes: list[str]
 
     def table(self) -> pl.DataFrame:
-        """A row a member and a combination: the target metric on `test`, and what it gains."""
+        """A row a member and a combination: the target metric on `test`, and what it gains.
+
+        Where requests were left out because their target is no candidate, `ceiling` is the share
+        of those that were not: the most that the metric could be over all requests. Over all of
+        them it is that share of what the row says.
+        """
         found = self.comparison
         rows = [_row(found.metric, name, test, None) for name, test in found.members.items()]
         rows += [_row(found.metric, made.combiner, made.test, made) for made in found.candidates]
+        if self.ceiling < 1:
+            rows = [row | {"ceiling": self.ceiling} for row in rows]
         return pl.DataFrame(rows, infer_schema_length=None)
+
+    @property
+    def ceiling(self) -> float:
+        """Share of the requests of `test` with a target among their candidates; 1 of `binary`."""
+        return min((c.answerable for c in self.comparison.ceilings if c.block == "test"), default=1)
 
     def verdict(self) -> str:
         """The recommendation in a sentence."""
@@ -81,6 +93,13 @@ class ForeignComparison:
                 for part in one.members
             ]
             parts += [title, _markdown(pl.DataFrame(rows))]
+        if self.ceiling < 1:
+            parts.append(
+                f"{1 - self.ceiling:.1%} of the requests of test have no target among their "
+                f"candidates and are left out: over all of them no order of these candidates has "
+                f"a {found.metric} above {self.ceiling:.4f}, and the figures above are to be "
+                f"multiplied by it."
+            )
         if self.notes:
             parts.append("\n".join(f"- {note}" for note in self.notes))
         return "\n\n".join(parts) + "\n"

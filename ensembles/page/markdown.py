@@ -6,7 +6,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from penchant.ensembles.page import cold_table, comparison_tables, figures, promise_tables, tables
+from penchant.ensembles.page import (
+    ceiling_table,
+    cold_table,
+    comparison_tables,
+    figures,
+    promise_tables,
+    tables,
+)
 from penchant.ensembles.page.cascade_chart import savings_words
 from penchant.ensembles.page.tables import Cell, Table
 
@@ -18,6 +25,7 @@ _MORE: Mapping[str, Callable[[Mapping[str, Any]], Table | None]] = {
     "Segments": comparison_tables.segments,
     "Cold start": cold_table.cold_start,
     "Without each member": comparison_tables.ablation,
+    "Recall ceiling": ceiling_table.ceilings,
     "Earlier origins": comparison_tables.origins,
     "Promises": promise_tables.promises,
     "Reliability": promise_tables.bins,

@@ -23,6 +23,7 @@ import vl_convert
 
 from penchant.ensembles.page import (
     cascade_chart,
+    ceiling_table,
     charts,
     cold_table,
     comparison_charts,
@@ -118,6 +119,7 @@ def _page(report: Mapping[str, Any], text: str, steps: Steps) -> str:
         weights=tables.weights(report),
         ablation=comparison_tables.ablation(report),
         segments=comparison_tables.segments(report),
+        ceilings=ceiling_table.ceilings(report),
         cold_start=cold_table.cold_start(report),
         prices=comparison_tables.prices(report),
         origins=comparison_tables.origins(report),

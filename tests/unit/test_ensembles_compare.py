@@ -184,7 +184,8 @@ def test_the_report_keeps_its_contract_and_the_artefacts_score_as_the_store(run)
         json.loads(json.dumps(report, allow_nan=False))
     )
     assert [m["id"] for m in report["members"]][-1] == f"{members[0]}@refit"
-    assert {"options", "segments", "cold_start", "diversity"} <= set(report)
+    assert {"options", "segments", "cold_start", "ceilings", "diversity"} <= set(report)
+    assert [one["block"] for one in report["ceilings"]] == ["select", "blend", "test"]
     assert set(report["cold_start"][0]["members"]) == set(members)
     assert report["notes"] == found.notes
     for ensemble in report["ensembles"]:

@@ -138,7 +138,21 @@ def test_requests_without_a_target_are_left_out_of_scores_and_of_seen():
         f"{block}: 16 of 160 requests have no target and are left out"
         for block in ("blend", "test")
     ]
-    assert found.table().drop("p").equals(expected.table().drop("p"))
+    assert found.table().drop("p", "ceiling").equals(expected.table().drop("p"))
+
+
+def test_where_requests_were_left_out_their_share_is_a_ceiling_beside_the_metric():
+    """One in ten requests has its target among no candidates: the metric is at most .9 of all."""
+    frame = drawn().with_columns(
+        target=pl.when(pl.col("request") % 10 == 9).then(0).otherwise("target"),
+    )
+    scores = read_scores(frame)
+    found = compare_scores(scores.blend, scores.test, "hr@3", bootstrap=100)
+    assert set(found.table()["ceiling"]) == {0.9}
+    assert "10.0% of the requests of test have no target" in found.to_markdown()
+    told = {one["block"]: one for one in found.to_json()["ceilings"]}
+    assert [told[block]["answerable"] for block in ("blend", "test")] == [0.9, 0.9]
+    assert (told["test"]["requests"], told["test"]["targets"]) == (160, 144)
 
 
 def test_one_model_has_nothing_to_be_combined_with():
