@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -137,3 +139,12 @@ def test_the_notebook_keeps_to_the_format():
     for cell in NOTEBOOK["cells"]:
         code = {"execution_count", "outputs"} if cell["cell_type"] == "code" else set()
         assert set(cell) == {"cell_type", "id", "metadata", "source"} | code
+
+
+def test_what_notebooks_need_brings_neither_torch_nor_ray():
+    program = (
+        "import sys, penchant.ensembles.api as api; [getattr(api, name) for name in api.__all__]; "
+        "print([name for name in ('torch', 'ray', 'transformers') if name in sys.modules])"
+    )
+    child = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (child.stdout, child.returncode) == ("[]\n", 0), child.stderr
