@@ -51,8 +51,8 @@ def serve_config(
         users: URL of the Redis that keeps events of users; by default the service directory does.
 
     Raises:
-        ConfigError: there are no API keys, the URL is of no Redis or holds a password, or a
-            process serves from this service directory.
+        ConfigError: there are no API keys, the URL is of no Redis or holds a password, or the
+            service directory is served or of another version or layout.
         DataError: the artefact is not whole.
     """
     if not service.has_keys():
@@ -77,6 +77,14 @@ def serve_config(
         users=users,
     )
     with service.alone():
+        last = service.traffic()
+        if last is not None and last.primary.app != live.app:
+            raise ConfigError(
+                f"{service.directory} is of version {last.primary.name}, expected a service "
+                f"directory of its own for version {live.name}: fronts of a cluster that runs "
+                "would follow the file. Name another with --service, or remove "
+                f"{service.traffic_file} if nothing serves from there."
+            )
         service.switch(Traffic(primary=live), "build")
     return {
         "proxy_location": "EveryNode",

@@ -19,7 +19,7 @@ from penchant.serve.gate.proxy import KEYS_OF, serve_variables
 from penchant.serve.run import free_port
 from penchant.serve.versions.app import FrontArgs, VersionArgs, build_front, build_version
 from penchant.serve.versions.build import ray_service, serve_config
-from penchant.serve.versions.service import Service
+from penchant.serve.versions.service import Service, Traffic
 
 from .test_serve_law import RANKING, fitted_run
 
@@ -48,6 +48,26 @@ def test_for_a_directory_that_is_served_nothing_is_built(artefact: Path, tmp_pat
     with service.alone(), pytest.raises(ConfigError, match="is served by another process"):
         serve_config(artefact, service)
     assert service.traffic() is None
+
+
+def test_a_directory_that_a_cluster_may_follow_is_not_given_another_version(
+    artefact: Path, tmp_path: Path
+) -> None:
+    service = Service(tmp_path)
+    KeyRing(service.directory).add("shop")
+    serve_config(artefact, service)
+    built = service.traffic()
+    assert built is not None
+    serve_config(artefact, service)  # once more the same
+    with pytest.raises(ConfigError, match=f"expected a service directory.*{built.primary.version}"):
+        serve_config(artefact, service, layout=Layout(placement="apart"))
+    other = built.primary.model_copy(update={"version": "other"})
+    service.switch(Traffic(primary=other), "build")
+    with pytest.raises(
+        ConfigError, match="is of version other-auto-auto, expected a service directory"
+    ):
+        serve_config(artefact, service)
+    assert service.traffic() == Traffic(primary=other)
 
 
 def test_serve_takes_the_configuration_and_the_builders_its_arguments(
