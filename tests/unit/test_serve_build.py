@@ -63,9 +63,7 @@ def test_a_directory_that_a_cluster_may_follow_is_not_given_another_version(
         serve_config(artefact, service, layout=Layout(placement="apart"))
     other = built.primary.model_copy(update={"version": "other"})
     service.switch(Traffic(primary=other), "build")
-    with pytest.raises(
-        ConfigError, match="is of version other-auto-auto, expected a service directory"
-    ):
+    with pytest.raises(ConfigError, match="is of version other-auto-auto, expected"):
         serve_config(artefact, service)
     assert service.traffic() == Traffic(primary=other)
 
