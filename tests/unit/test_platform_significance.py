@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from penchant.platform import significance
-from penchant.platform.significance import holm, sign_flip_p
+from penchant.platform.significance import family_sign_flip_p, holm, sign_flip_p
 
 
 def exact(sums: np.ndarray) -> float:
@@ -68,3 +68,29 @@ def test_holm_steps_down(p, corrected):
 
 def test_examples_hold():
     assert doctest.testmod(significance).failed == 0
+
+
+def test_one_comparison_is_corrected_for_nothing():
+    random = np.random.default_rng(0)
+    column, user = random.normal(0.2, size=(50, 1)), np.arange(50)
+    assert family_sign_flip_p(column, user, 999, 0) == sign_flip_p(column, user, 999, 0)
+
+
+def test_copies_cost_nothing_and_independent_ones_what_bonferroni_says():
+    """Of ten, the chance that one is as extreme as p alone is 1 - (1 - p)^10."""
+    random = np.random.default_rng(1)
+    first = random.normal(size=(400, 1)) + 0.15
+    user = np.arange(400)
+    (alone,) = sign_flip_p(first, user, 20_000, 0)
+    copies = family_sign_flip_p(first * np.arange(1, 11), user, 20_000, 0)
+    assert copies == pytest.approx([alone] * 10, abs=1e-9)
+    others = np.concatenate([first, random.normal(size=(400, 9))], axis=1)
+    found = family_sign_flip_p(others, user, 20_000, 0)
+    assert found[0] == pytest.approx(1 - (1 - alone) ** 10, abs=0.01)
+    assert (np.array(found) >= sign_flip_p(others, user, 20_000, 0)).all()
+
+
+def test_without_differences_or_users_nothing_is_sure():
+    assert family_sign_flip_p(np.zeros((5, 2)), np.arange(5), 99, 0) == [1.0, 1.0]
+    assert family_sign_flip_p(np.zeros((0, 2)), np.zeros(0, dtype=np.int64), 99, 0) == [1.0, 1.0]
+    assert family_sign_flip_p(np.zeros((5, 0)), np.arange(5), 99, 0) == []
