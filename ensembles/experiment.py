@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from penchant.ensembles.comparing.compare import Comparison, compare, judge_block
-from penchant.ensembles.comparing.over_origins import with_origins
+from penchant.ensembles.comparing.over_origins import gains_of, with_origins
 from penchant.ensembles.comparing.refitted import judge_refits
 from penchant.ensembles.page.curves import read_curves
 from penchant.ensembles.page.report import write_report
@@ -229,7 +229,11 @@ def _finish(
     with stages.stage("compare"):
         progress.say(f"comparing {len(members.ids)} members and their combinations")
         found: Comparison = compare(prepared, members.ids, progress.say)
-        comparison = replace(found, notes=[*members.notes, *origins.notes, *found.notes])
+        comparison = replace(
+            found,
+            notes=[*members.notes, *origins.notes, *found.notes],
+            earlier=[gains_of(report) for report in origins.reports],
+        )
         refitted = judge_block(prepared, Block.TEST, members.refits)
         refits = judge_refits(prepared, combinations_of(comparison), members.refits)
         progress.say("what can be promised: calibration and sets")

@@ -12,15 +12,15 @@ from typing import Any
 from penchant.ensembles.artefacts.artefact import save_ensemble
 from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.combinations.linear import Linear
-from penchant.ensembles.comparing.choice import best_alone
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.findings import findings
+from penchant.ensembles.comparing.verdict import verdict
 from penchant.ensembles.promises.assurance import Assurance
 from penchant.platform.cluster import cpu_budget
 from penchant.platform.describe import describe
 from penchant.platform.events import read_log_card
 from penchant.platform.intervals import Interval
-from penchant.platform.metrics import LOWER_IS_BETTER, sign_of
+from penchant.platform.metrics import sign_of
 from penchant.platform.prepared import Prepared
 from penchant.trainers.member import read_card
 
@@ -71,13 +71,13 @@ def build_report(
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "peak_memory_mb": round(peak_bytes / 2**20, 1),
     }
-    report["verdict"] = _verdict(comparison)
+    report["verdict"] = verdict(comparison)
     return report
 
 
 def combinations_of(comparison: Comparison) -> dict[str, Combination]:
     """Every combination, and under `SINGLE` the single member that would be shipped alone."""
-    alone = Linear(normalization="none", weights={_single(comparison): 1.0})
+    alone = Linear(normalization="none", weights={comparison.alone: 1.0})
     return {SINGLE: alone} | {one.combiner: one.combination for one in comparison.candidates}
 
 
@@ -101,7 +101,7 @@ def save_artefacts(
         "types": read_log_card(prepared.run.log).get("types", []),
     }
     tests = {c.combiner: c.test for c in comparison.candidates}
-    tests[SINGLE] = comparison.members[_single(comparison)]
+    tests[SINGLE] = comparison.members[comparison.alone]
     shipped = comparison.shipped
     for name, combination in combinations_of(comparison).items():
         figures: dict[str, Any] = {"test": _json(tests[name])}
@@ -116,11 +116,6 @@ def save_artefacts(
         save_ensemble(
             prepared.run, name, combination, prepared.experiment.requests, facts | figures
         )
-
-
-def _single(comparison: Comparison) -> str:
-    chosen = comparison.choice
-    return chosen if chosen in comparison.members else comparison.best_single
 
 
 def _ranked(comparison: Comparison) -> list[tuple[str, Mapping[str, Interval]]]:
@@ -178,43 +173,12 @@ def _ensemble(metric: str, candidate: Candidate) -> dict[str, Any]:
     }
     if metric in candidate.test:
         made["gap_blend_to_test"] = candidate.test[metric].mean - candidate.blend
-    chances = {"permutation_p": candidate.permutation_p, "holm_p": candidate.holm_p}
+    chances = {
+        "gain_p": candidate.gain_p,
+        "permutation_p": candidate.permutation_p,
+        "holm_p": candidate.holm_p,
+    }
     return made | {name: p for name, p in chances.items() if p is not None}
-
-
-def _verdict(comparison: Comparison) -> str:
-    made = {candidate.combiner: candidate for candidate in comparison.candidates}
-    if comparison.budget.limited:
-        return _verdict_within(comparison)
-    recommended = made.get(comparison.choice)
-    if recommended is None:
-        return (
-            f"Ship {comparison.best_single} alone: on users of the blend block that fitted no "
-            "weights, no ensemble was surely better."
-        )
-    gain, size = recommended.blend_gain, len(recommended.combination.shares)
-    return (
-        f"Ship the ensemble {recommended.combiner} of {size} members: on users of the blend block "
-        f"that fitted no weights it gained {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]."
-    )
-
-
-def _verdict_within(comparison: Comparison) -> str:
-    low_is_good = comparison.metric in LOWER_IS_BETTER
-    alone = best_alone(comparison.options, low_is_good=low_is_good, budget=comparison.budget)
-    shipped = next(option for option in comparison.options if option.name == comparison.choice)
-    within = f"Within {comparison.budget}, ship"
-    if shipped.gain is None:
-        return (
-            f"{within} {shipped.name} alone: on users of the blend block that fitted no weights, "
-            "no ensemble within it was surely better."
-        )
-    gain = shipped.gain
-    return (
-        f"{within} the ensemble {shipped.name} of {shipped.members} members: on users of the blend "
-        f"block that fitted no weights it gained {gain.mean:+.4f} [{gain.low:+.4f}, "
-        f"{gain.high:+.4f}] over {alone.name}, the best single member within it."
-    )
 
 
 def _json(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:

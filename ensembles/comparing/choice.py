@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from penchant.ensembles.combiners.budget import Budget
-from penchant.platform.errors import ConfigError
 from penchant.platform.intervals import Interval
 
-__all__ = ["Cost", "Option", "best_alone", "choose", "pareto"]
+__all__ = ["Cost", "Option", "pareto"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +31,6 @@ class Option:
     name: str
     members: int
     quality: float  # target metric on `blend`
-    select: float | None = None  # target metric there; None: a combination
     gain: Interval | None = None  # over the best member that fits, on unseen users; None: a member
     latency_ms: float
     work_ms: float
@@ -47,7 +44,6 @@ class Option:
         costs: Mapping[str, Cost],
         quality: float,
         *,
-        select: float | None = None,
         gain: Interval | None = None,
         stages: Sequence[Sequence[str]] | None = None,
         work_ms: float | None = None,
@@ -64,7 +60,6 @@ class Option:
             name=name,
             members=len(parts),
             quality=quality,
-            select=select,
             gain=gain,
             latency_ms=sum(max(costs[name].score_ms for name in stage) for stage in together),
             work_ms=sum(part.score_ms for part in parts) if work_ms is None else work_ms,
@@ -83,57 +78,6 @@ def pareto(options: Sequence[Option], *, low_is_good: bool) -> list[Option]:
         if not front or _loss(option, low_is_good) < _loss(front[-1], low_is_good):
             front.append(option)
     return front
-
-
-def best_alone(
-    options: Sequence[Option], *, low_is_good: bool, budget: Budget | None = None
-) -> Option:
-    """Of the single members within a budget, the one that `select` names the best.
-
-    Raises:
-        ConfigError: none is within it.
-    """
-    sign = -1 if low_is_good else 1
-    singles = {option: option.select for option in options if option.select is not None}
-    fitting = [option for option in singles if _fits(option, budget)]
-    if not fitting:
-        fastest = min(options, key=lambda option: option.latency_ms)
-        raise ConfigError(
-            f"no member fits {budget}: the fastest, {fastest.name}, takes "
-            f"{fastest.latency_ms:.3g} ms. Raise the limit."
-        )
-    return max(fitting, key=lambda option: sign * (singles[option] or 0.0))
-
-
-def choose(options: Sequence[Option], *, low_is_good: bool, budget: Budget | None = None) -> Option:
-    """The best option within a budget: a combination only where its gain is sure.
-
-    Of the single members that fit, `select` names the best. A combination that fits is taken where
-    the interval of its paired gain over that member lies on the good side of zero, and of several
-    the one that is best. Without limits this is what `Comparison.recommended` says.
-
-    Args:
-        options: gains are over the best single member that fits the budget.
-
-    Raises:
-        ConfigError: nothing fits.
-    """
-    alone = best_alone(options, low_is_good=low_is_good, budget=budget)
-    sign = -1 if low_is_good else 1
-    sure = [
-        option
-        for option in options
-        if option.gain is not None
-        and min(sign * option.gain.low, sign * option.gain.high) > 0
-        and _fits(option, budget)
-    ]
-    return max(sure, key=lambda option: sign * option.quality, default=alone)
-
-
-def _fits(option: Option, budget: Budget | None) -> bool:
-    return budget is None or budget.fits(
-        latency_ms=option.latency_ms, members=option.members, cost_ms=option.work_ms
-    )
 
 
 def _loss(option: Option, low_is_good: bool) -> float:

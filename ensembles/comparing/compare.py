@@ -87,6 +87,7 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     blend, combiners = fittable(read(Block.BLEND), settings, cost_ms, note)
     unseen = UnseenUsers(blend, metric, best, settings.bootstrap, settings.seed, rival)
     fitted = _fit(combiners, blend, unseen, metric, tell)
+    chances = unseen.chances()
     tell(f"judging {len(member_ids)} members and {len(fitted)} combinations on test")
     tested = _test(prepared, read(Block.TEST), fitted, blend.normalization)
     single = tested.sheets[best]
@@ -98,6 +99,8 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
             combination=one.combination,
             blend=one.value,
             blend_gain=one.gain,
+            gain_within=one.gain_within,
+            gain_p=chances.get(one.combiner.name, 1.0),
             test=tested.judge.table(combined[one.combiner.name]),
             difference=tested.judge.differences(combined[one.combiner.name], single),
             permutation_p=raw,
@@ -117,12 +120,13 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
         metric=metric,
         best_single=best,
         budget=budget,
+        rival=rival,
         select=select,
         members={name: tested.judge.table(sheet) for name, sheet in tested.sheets.items()},
         candidates=candidates,
         blend=values,
         options=[
-            *make_options(costs, fitted, select, values, best),
+            *make_options(costs, fitted, values, best),
             *way_options(costs, fitted, blend, metric, unseen),
         ],
         segments=segments,

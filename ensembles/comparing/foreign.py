@@ -140,6 +140,7 @@ def compare_scores(
         chosen = []
     unseen = UnseenUsers(short, metric, best, bootstrap, settings.seed)
     fitted = list(fit_all(chosen, short, metric, unseen))
+    chances = unseen.chances()
     normal = test.normalized(short.normalization)
     combined = [_sheet(judge, merged(one.combination, test, normal), seen) for one in fitted]
     del normal
@@ -150,6 +151,8 @@ def compare_scores(
             combination=one.combination,
             blend=one.value,
             blend_gain=one.gain,
+            gain_within=one.gain_within,
+            gain_p=chances.get(one.combiner.name, 1.0),
             test=judge.table(sheet),
             difference=judge.differences(sheet, sheets[best]),
             permutation_p=raw,

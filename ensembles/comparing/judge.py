@@ -14,7 +14,7 @@ from penchant.platform.found_yes import yes_metrics
 from penchant.platform.intervals import Interval, Resampler
 from penchant.platform.metrics import per_request, split_ranks
 from penchant.platform.requests import Requests
-from penchant.platform.significance import sign_flip_p
+from penchant.platform.significance import family_sign_flip_p, sign_flip_p
 from penchant.platform.within import within_interval
 
 __all__ = ["Judge", "Sheet"]
@@ -117,15 +117,21 @@ class Judge:
 
     def permutation_p(self, sheets: Sequence[Sheet], other: Sheet) -> list[float]:
         """P-value of each sheet's target metric against another's: flips of users' differences."""
-        if not sheets:
-            return []
+        return sign_flip_p(self._paired(sheets, other), self.resampler.user, _FLIPS, self._seed)
+
+    def family_p(self, sheets: Sequence[Sheet], other: Sheet) -> list[float]:
+        """The same, corrected for the number of sheets by the largest difference of each flip."""
+        found = self._paired(sheets, other)
+        return family_sign_flip_p(found, self.resampler.user, _FLIPS, self._seed)
+
+    def _paired(self, sheets: Sequence[Sheet], other: Sheet) -> NDArray[np.float64]:
+        """What each request adds to the difference of each sheet, shape (R, F)."""
         if self._metric == _AUC:
             columns = [self._auc_shares(sheet, other) for sheet in sheets]
         else:
             name = self._metric
             columns = [sheet.values[name] - other.values[name] for sheet in sheets]
-        differences = np.stack(columns, axis=1)
-        return sign_flip_p(differences, self.resampler.user, _FLIPS, self._seed)
+        return np.stack(columns, axis=1) if columns else np.zeros((len(self.requests), 0))
 
     def _auc_shares(self, sheet: Sheet, other: Sheet) -> NDArray[np.float64]:
         odds, theirs, label = _binary(sheet, other, self.requests)

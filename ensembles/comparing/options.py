@@ -23,20 +23,16 @@ __all__ = ["make_options", "way_options"]
 def make_options(
     costs: Mapping[str, Cost],
     fitted: Sequence[Fitted],
-    select: Mapping[str, float],
     values: Mapping[str, float],
     best: str,
 ) -> list[Option]:
     """Every member and every combination with its quality on `blend` and its cost.
 
     Args:
-        select: member -> target metric there.
         values: member -> target metric on `blend`.
         best: the best single member, which `Fitted.gain` is over.
     """
-    found = [
-        Option.of(name, [name], costs, value, select=select[name]) for name, value in values.items()
-    ]
+    found = [Option.of(name, [name], costs, value) for name, value in values.items()]
     for one in fitted:
         made = one.combination
         cascade = made if isinstance(made, Cascade) else None

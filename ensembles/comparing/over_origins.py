@@ -1,8 +1,9 @@
 """Earlier origins beside the latest one, and what all of them say together.
 
-An origin is a comparison at one cut-off, with members, weights and a test block of its own. The
-gain of a combination over all of them is the mean of its differences to the best single member of
-each origin. Its interval takes the origins as independent: half the width of an origin's 95%
+An origin is a comparison at one cut-off, with members, weights and blocks of its own. The gain of a
+combination over all of them is the mean of its differences to the best single member of each
+origin: on users of blend that fitted no weights, which decides, and on test, which is only told.
+Its interval takes the origins as independent: half the width of an origin's 95%
 bootstrap interval stands for 1.96 of its standard errors, the squares add up, and the mean of n has
 an n-th of the root of their sum. Test blocks do not overlap, but the users are the same and each
 block lies in the next origin's past: take the interval as somewhat too narrow.
@@ -17,7 +18,7 @@ from typing import Any
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 
-__all__ = ["METHOD", "pooled", "with_origins"]
+__all__ = ["METHOD", "gains_of", "pooled", "with_origins"]
 
 #: Stands beside the figures, in `report.json` too.
 METHOD = (
@@ -44,6 +45,11 @@ def with_origins(report: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]
     every = [_differences(report), *(one["differences"] for one in origins)]
     names = dict.fromkeys(name for differences in every for name in differences)
     gains = {name: _gain(every, name, metric) for name in names}
+    unseen = [gains_of(one) for one in (report, *earlier)]
+    for name, found in gains.items():
+        own = [one[name] for one in unseen if name in one]
+        if found is not None and own:
+            found["unseen_users"] = pooled(own).to_json()
     whole = {
         **report,
         "origins": origins,
@@ -53,10 +59,19 @@ def with_origins(report: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]
             "gains": {name: gain for name, gain in gains.items() if gain is not None},
         },
     }
-    found = gains.get(report["recommended"])
-    if found is not None:
-        whole["verdict"] = f"{report['verdict']} {_sentence(report['recommended'], found)}"
+    shipped = gains.get(report["recommended"])
+    if shipped is not None:
+        whole["verdict"] = f"{report['verdict']} {_sentence(report['recommended'], shipped)}"
     return whole
+
+
+def gains_of(report: Mapping[str, Any]) -> dict[str, Interval]:
+    """Gains over the best single member within the budget, on users that fitted no weights."""
+    found = {}
+    for option in report.get("options", []):
+        if (gain := _interval(option.get("gain"))) is not None:
+            found[option["name"]] = gain
+    return found
 
 
 def pooled(differences: Sequence[Interval]) -> Interval:
@@ -91,12 +106,8 @@ def _gain(
     origins: Sequence[Mapping[str, Mapping[str, float | None]]], name: str, metric: str
 ) -> dict[str, Any] | None:
     """A combination over the origins that have it; None where none has a figure."""
-    found = []
-    for differences in origins:
-        one = differences.get(name, {})
-        mean, low, high = one.get("mean"), one.get("low"), one.get("high")
-        if mean is not None and low is not None and high is not None:
-            found.append(Interval(mean, low, high))
+    every = [_interval(differences.get(name)) for differences in origins]
+    found = [one for one in every if one is not None]
     if not found:
         return None
     sign = sign_of(metric)
@@ -105,6 +116,13 @@ def _gain(
         "better": sum(sign * one.mean > 0 for one in found),
         "gain": pooled(found).to_json(),
     }
+
+
+def _interval(found: Mapping[str, float | None] | None) -> Interval | None:
+    """One of a report; None where a figure does not exist."""
+    one = found or {}
+    mean, low, high = one.get("mean"), one.get("low"), one.get("high")
+    return None if mean is None or low is None or high is None else Interval(mean, low, high)
 
 
 def _sentence(name: str, found: Mapping[str, Any]) -> str:

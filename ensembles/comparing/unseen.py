@@ -61,6 +61,7 @@ class UnseenUsers:
         self._rival = None
         if rival is not None and rival != best:
             self._rival = _sheet(blend.scores[rival], blend.requests, metric)
+        self._sheets: dict[str, Sheet] = {}
 
     def gain(self, combiner: Combiner) -> tuple[Interval, Interval]:
         """Target metric of the combiner minus that of the best single member, and of the rival.
@@ -71,10 +72,19 @@ class UnseenUsers:
             return Interval(0.0, 0.0, 0.0, 1.0), Interval(0.0, 0.0, 0.0, 1.0)
         made = [combiner.fit(half, self._metric) for half in self._halves]
         sheet = _sheet(self._judged(made), self._blend.requests, self._metric)
+        self._sheets[combiner.name] = sheet
         gain = self._judge.target_difference(sheet, self._single)
         if self._rival is None:
             return gain, gain
         return gain, self._judge.target_difference(sheet, self._rival)
+
+    def chances(self) -> dict[str, float]:
+        """P-value of each gain over the rival so far, corrected for the number of combiners.
+
+        Where all users are in one half nothing is sure.
+        """
+        judged, other = self._sheets, self._rival or self._single
+        return dict(zip(judged, self._judge.family_p(list(judged.values()), other), strict=True))
 
     def way(self, greedy: GreedyCombiner) -> list[float]:
         """Target metric while 1, 2, 3, .. members were in; larger is better, also for losses.

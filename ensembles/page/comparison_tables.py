@@ -140,6 +140,10 @@ def origins(report: Mapping[str, Any]) -> Table | None:
         every = [_over_origins(together.get(name), metric) for name in names]
         title = f"All {report['over_origins']['origins']} together, with this one"
         rows.append([Cell(text=title), Cell(), Cell(), *every])
+    if any("unseen_users" in gain for gain in together.values()):
+        gains = [interval(together.get(name), "unseen_users") for name in names]
+        title = "All together, on users of blend that fitted no weights"
+        rows.append([Cell(text=title), Cell(), Cell(), *(difference_cell(gain) for gain in gains)])
     columns = [Column(title="Test from", numeric=False), Column(title="Best single", numeric=False)]
     columns += [Column(title="Recommended", numeric=False)]
     columns += [Column(title=name) for name in names]
@@ -148,7 +152,7 @@ def origins(report: Mapping[str, Any]) -> Table | None:
         f"{direction(metric)} to the best single member of that time, on its own test block."
     )
     if together:
-        caption += f" {report['over_origins']['method']}"
+        caption += f" What is shipped is decided on blend. {report['over_origins']['method']}"
     return Table(key="origins", caption=caption, columns=columns, rows=rows)
 
 

@@ -186,7 +186,7 @@ def options(predictions: Predictions, rival: str) -> list:
         name: quality(part, predictions.requests, "ndcg@5")
         for name, part in predictions.scores.items()
     }
-    made = make_options(costs, fitted, values, values, "m0")
+    made = make_options(costs, fitted, values, "m0")
     return [*made, *way_options(costs, fitted, predictions, "ndcg@5", unseen)]
 
 
@@ -197,7 +197,7 @@ def test_a_cascades_latency_is_that_of_its_stages_one_after_the_other(prediction
     [cascade] = list(fit_all([combiner], predictions, "ndcg@5", unseen))
     stages = cascade.combination.asked
     assert len(stages) > 1
-    made = make_options(costs, [cascade], {"m0": 0.3}, {"m0": 0.3}, "m0")
+    made = make_options(costs, [cascade], {"m0": 0.3}, "m0")
     found = next(option for option in made if option.name == "cascade")
     assert found.latency_ms == sum(max(COST_MS[name] for name in stage) for stage in stages)
     assert found.latency_ms > max(COST_MS[name] for stage in stages for name in stage)
@@ -235,7 +235,7 @@ def test_points_of_the_way_have_the_quality_on_users_that_fitted_no_weights(pred
     ]
     two = found["greedy of 2"]
     assert two.quality == pytest.approx(np.mean(values), abs=1e-6)
-    assert (two.members, two.gain, two.select) == (2, None, None)
+    assert (two.members, two.gain) == (2, None)
 
 
 def test_the_gain_within_a_budget_is_paired_with_the_best_member_within_it(predictions):

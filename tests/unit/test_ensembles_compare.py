@@ -11,16 +11,12 @@ import numpy as np
 import pytest
 
 from penchant.ensembles.artefacts.artefact import load_ensemble
-from penchant.ensembles.combinations.linear import Linear
-from penchant.ensembles.combiners.budget import Budget
 from penchant.ensembles.combiners.combiners import make_combiners
-from penchant.ensembles.comparing.choice import choose
-from penchant.ensembles.comparing.compare import Candidate, Comparison, compare, judge_block
+from penchant.ensembles.comparing.compare import compare, judge_block
 from penchant.ensembles.comparing.without import members_named, some_named, what_they_bring
 from penchant.ensembles.summary import build_report, save_artefacts
 from penchant.platform.config import Ensemble, Experiment
 from penchant.platform.errors import ConfigError, DataError
-from penchant.platform.intervals import Interval
 from penchant.platform.prepared import JUDGED_BLOCKS, Prepared, prepare
 from penchant.platform.recipes import recipe_id
 from penchant.platform.store import RunDirectory
@@ -127,9 +123,8 @@ def test_independent_members_of_equal_strength_are_better_together(run):
         assert candidate.permutation_p <= candidate.holm_p < 0.05
     gains = [candidate.blend_gain.mean for candidate in found.candidates]
     assert found.recommended is found.candidates[int(np.argmax(gains))]
-    assert choose(found.options, low_is_good=False).name == found.recommended.combiner
-    one = Budget(max_members=1)
-    assert choose(found.options, low_is_good=False, budget=one).name == found.best_single
+    assert found.choice == found.recommended.combiner
+    assert all(candidate.gain_p <= 0.05 for candidate in found.candidates)
 
 
 def test_without_a_gain_the_best_single_is_recommended(run):
@@ -138,7 +133,7 @@ def test_without_a_gain_the_best_single_is_recommended(run):
     made_up(prepared, {name: strong(1.0, 1.0, 1.0) for name in KINDS}, alike=True)
     found = compare(prepared, members, lambda _: None)
     assert found.recommended is None
-    assert choose(found.options, low_is_good=False).name == found.best_single
+    assert found.choice == found.best_single
     for candidate in found.candidates:
         assert candidate.blend_gain.mean == pytest.approx(0, abs=1e-6)
         assert candidate.difference["ndcg@10"].mean == pytest.approx(0, abs=1e-6)
@@ -350,47 +345,6 @@ def test_weights_are_not_fitted_on_a_handful_of_yes(answers, tmp_path, monkeypat
     found = compare(prepared, names, told.append)
     assert [candidate.combiner for candidate in found.candidates] == ["mean"]
     assert any("fewer than 200 labels of one kind: no weights are fitted" in line for line in told)
-
-
-ALONE = Linear(normalization="none", weights={"a": 1.0})
-
-
-def interval(low: float, high: float) -> Interval:
-    return Interval((low + high) / 2, low, high, 0.5)
-
-
-@pytest.mark.parametrize(
-    ("metric", "gains", "chosen"),
-    [
-        ("ndcg@10", {"mean": (-0.1, 0.3), "greedy": (-0.2, 0.4)}, None),
-        ("ndcg@10", {"mean": (0.1, 0.3), "greedy": (-0.2, 0.9)}, "mean"),
-        ("ndcg@10", {"mean": (0.1, 0.3), "greedy": (0.05, 0.5)}, "greedy"),
-        ("ndcg@10", {"mean": (0.0, 0.3)}, None),
-        ("log_loss", {"mean": (0.1, 0.3), "greedy": (-0.3, -0.1)}, "greedy"),
-        ("log_loss", {"mean": (-0.5, -0.1), "greedy": (-0.3, -0.1)}, "mean"),
-        ("ndcg@10", {}, None),
-    ],
-)
-def test_only_a_sure_gain_is_recommended_and_the_largest_of_them(metric, gains, chosen):
-    candidates = [
-        Candidate(
-            combiner=name,
-            combination=ALONE,
-            blend=0,
-            blend_gain=interval(*gain),
-            test={},
-            difference={},
-        )
-        for name, gain in gains.items()
-    ]
-    found = Comparison(
-        metric=metric,
-        best_single="a",
-        select={},
-        members={},
-        candidates=candidates,
-    )
-    assert (found.recommended.combiner if found.recommended else None) == chosen
 
 
 def test_combiners_are_made_in_the_order_and_with_the_rounds_of_the_experiment():

@@ -141,6 +141,21 @@ def test_the_pooled_gain_is_the_mean_of_the_origins_own_reports(three) -> None:
     assert gain["mean"] == pytest.approx(sum(means) / 3)
 
 
+def test_all_origins_have_a_say_in_what_is_shipped(three) -> None:
+    """What earlier origins report of unseen users is pooled with the latest, and told."""
+    directory, report = three
+    places = (directory, directory / "origins" / "1", directory / "origins" / "2")
+    gains = [
+        option["gain"]["mean"]
+        for place in places
+        for option in written(place)["options"]
+        if option["name"] == "mean"
+    ]
+    told = report["over_origins"]["gains"]["mean"]["unseen_users"]
+    assert told["mean"] == pytest.approx(sum(gains) / 3)
+    assert "3 origins" in report["verdict"]
+
+
 def test_what_is_unfinished_is_named_in_the_notes_and_left_out(three) -> None:
     directory, _ = three
     (directory / "members" / "personal" / "metrics.json").unlink()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penchant.ensembles.comparing.over_origins import pooled, with_origins
+from penchant.ensembles.comparing.over_origins import gains_of, pooled, with_origins
 from penchant.platform.intervals import Interval
 
 
@@ -68,6 +68,21 @@ def test_every_combination_is_pooled_and_the_verdict_counts_the_recommended_one(
         "Ship greedy. On test, greedy was better than the best single member in 2 of 3 origins; "
         "over them the difference is +0.0200 [-0.0233, +0.0633]."
     )
+
+
+def test_gains_on_unseen_users_of_blend_are_pooled_too() -> None:
+    """Of options, which are over the best member that fits; members and points have no gain."""
+
+    def options(mean: float, half: float) -> dict[str, Any]:
+        gain = around(mean, half)
+        return {"options": [{"name": "greedy", "gain": gain}, {"name": "a"}]}
+
+    latest = report({"greedy": around(0.5, 0.1)}, **options(0.02, 0.03))
+    earlier = report({"greedy": around(0.7, 0.1)}, **options(0.06, 0.04))
+    assert gains_of(latest) == {"greedy": Interval(0.02, 0.02 - 0.03, 0.05)}
+    found = with_origins(latest, [earlier])["over_origins"]["gains"]["greedy"]
+    assert found["unseen_users"] == pytest.approx({"mean": 0.04, "low": 0.015, "high": 0.065})
+    assert found["gain"]["mean"] == pytest.approx(0.6)
 
 
 def test_of_a_loss_better_is_below_zero() -> None:
