@@ -17,7 +17,7 @@ from types import FrameType
 from penchant.platform.cluster import Cluster, environment, start_ray
 from penchant.platform.errors import ConfigError, RunError, UnreachableError
 from penchant.serve.answering.places import Layout, Placement
-from penchant.serve.gate.proxy import SERVE_VARIABLES
+from penchant.serve.gate.proxy import SERVE_VARIABLES, serve_variables
 from penchant.serve.routes.examples import keep_examples
 from penchant.serve.users.users import check_url, open_users
 from penchant.serve.versions.choice import artefact_to_start, layout_for
@@ -92,7 +92,7 @@ def serving(
             from this service directory, another version was live there last, Serve is set to
             listen elsewhere, or the URL is of no Redis.
         UnreachableError: the port is taken, or that Redis does not answer.
-        DataError: the artefact is not whole.
+        DataError: the artefact is not whole, or the user store is none.
         RunError: a member does not start.
     """
     from penchant.ensembles.artefacts.artefact import read_ensemble_card
@@ -104,16 +104,17 @@ def serving(
     _check_port(host, port)
     if users is not None:
         check_url(users)
-        open_users(users).close()
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with service.alone():
+        open_users(users or service.users).close()  # fronts start without it, and only log why
         last = None if replace else service.traffic()
         chosen = artefact_to_start(service, last, directory)
         members = len(read_ensemble_card(chosen)["weights"])
         layout = layout_for(last, version_of(chosen), placement, engine)
         if examples is not None:
             keep_examples(service, examples)
-        with environment(SERVE_VARIABLES), start_ray(address="local") as cluster:
+        variables = serve_variables(service.directory if guarded else None)
+        with environment(variables), start_ray(address="local") as cluster:
             share, replicas = _size(members + 1, cluster)
             try:
                 _start(chosen, service, host, port, layout, share, replicas, guarded, users)
