@@ -260,6 +260,9 @@ class Experiment(_Section):
                     "sequence and item_item members rank items; `task: binary` takes popularity, "
                     "personal, boosted, text and zero_shot members, and no `search`"
                 )
+        for recipe in self.members:
+            if recipe.kind == "zero_shot":
+                recipe.check_task(self.requests.task)
         if self.requests.asks_labels and any(r.kind == "personal" for r in self.members):
             raise ValueError(
                 "personal members count the values of a user's events, and labels are no values: "

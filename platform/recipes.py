@@ -212,7 +212,7 @@ Recipe = Annotated[
 
 
 #: Settings that came later: where they are not used, a member keeps the id that it had before.
-_LATER = ("text_training", "init_from", "average", "kept_epochs", "alike")
+_LATER = ("text_training", "init_from", "average", "kept_epochs", "alike", "question")
 
 
 def recipe_id(recipe: Recipe) -> str:

@@ -173,6 +173,36 @@ class ZeroShotRecipe(RecipeBase):
         description="`next_item`: so many of the best items are scored again by the likelihood of "
         "their whole text; the others by that of their words at the next place.",
     )
+    question: str | None = Field(
+        default=None,
+        description="What is asked, with `{history}` where the history stands and, in a yes-or-no "
+        "task, `{item}` after it; by default whether the user will choose it, or what comes next.",
+    )
+
+    @model_validator(mode="after")
+    def _asks_about_a_history(self) -> ZeroShotRecipe:
+        if self.question is None:
+            return self
+        marks = re.findall(r"\{.*?\}", self.question)
+        if marks not in (["{history}"], ["{history}", "{item}"]):
+            raise ValueError(
+                "question must hold `{history}` once and, in a yes-or-no task, `{item}` once after "
+                f"it, got {self.question!r}"
+            )
+        return self
+
+    def check_task(self, task: Literal["next_item", "binary"]) -> None:
+        """See that the question, if there is one, asks for what the task asks for.
+
+        Raises:
+            ValueError: it does not.
+        """
+        if self.question is not None and ("{item}" in self.question) != (task == "binary"):
+            expected = "`{item}` after `{history}`" if task == "binary" else "no `{item}`"
+            raise ValueError(
+                f"the question of a zero_shot member in a task `{task}` must hold {expected}, got "
+                f"{self.question!r}"
+            )
 
     @property
     def label(self) -> str:

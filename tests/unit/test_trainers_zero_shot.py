@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from penchant.platform.config import Experiment
 from penchant.platform.errors import DataError
+from penchant.platform.language_models import load_tokenizer
 from penchant.platform.prepared import prepare
 from penchant.platform.recipes import ZeroShotRecipe
 from penchant.platform.store import RunDirectory
@@ -18,6 +21,7 @@ from penchant.platform.text_recipes import HistoryText
 from penchant.platform.timeline import Block
 from penchant.trainers.fit import fit_and_keep, fit_baseline, load_member
 from penchant.trainers.refit import REFIT
+from penchant.trainers.text.prompts import binary_prompt, next_item_prompt
 from penchant.trainers.text.zero_shot import ZeroShotMember, begin, continue_, fit_zero_shot
 
 WORDS = [f"w{n}" for n in range(30)] + ["yes", "no", "Answer", "Next", ":", "?"]
@@ -99,6 +103,51 @@ def test_the_best_are_ordered_by_the_likelihood_of_their_whole_text(tiny, world)
         steps = range(len(prompt), len(whole))
         exact.append(sum(float(log_p[at - 1, whole[at]]) for at in steps))
     assert exact == sorted(exact, reverse=True)
+
+
+def test_a_question_of_ones_own_is_read_as_it_is_written(tiny, world):
+    """All words are known to the tiny model; a blank before a placeholder is no word."""
+    place = world("binary")
+    settings = {"kind": "zero_shot", "base": str(tiny)}
+    recipe = ZeroShotRecipe(**settings, question="w1 w2 {history}\nw3 w4 {item}? w5")
+    past = replace(place.past, texts=tuple(f"w{n}" for n in range(30)))
+    member = fit_zero_shot(recipe, past)
+    ids = load_tokenizer(str(tiny)).convert_tokens_to_ids
+    assert member.prompt.before == (ids("w1"), ids("w2"))
+    assert member.prompt.middle == (ids("w3"), ids("w4"))
+    assert member.prompt.after == tuple(map(ids, ["?", "w5", "Answer", ":"]))
+    requests = place.asked()
+    usual = fit_zero_shot(ZeroShotRecipe(**settings), past).score(place.log, requests)
+    assert not np.allclose(member.score(place.log, requests), usual)
+
+
+def test_the_usual_questions_may_be_written_out(tiny):
+    tokenizer = load_tokenizer(str(tiny))
+    chosen = "What a user chose so far: {history}\n"
+    for prompt, asked in [
+        (binary_prompt, "Will this user choose: {item}?"),
+        (next_item_prompt, "What will this user choose next?"),
+    ]:
+        assert prompt(tokenizer, chosen + asked) == prompt(tokenizer)
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["", "what next?", "{item} after {history}?", "{history} {history}", "{history} {x}"],
+)
+def test_a_question_without_its_history_is_refused(question):
+    with pytest.raises(ValidationError, match="question must hold `{history}` once"):
+        ZeroShotRecipe(kind="zero_shot", question=question)
+
+
+@pytest.mark.parametrize(
+    ("task", "question", "expected"),
+    [("binary", "{history}", "`{item}` after"), ("next_item", "{history} {item}", "no `{item}`")],
+)
+def test_a_question_fits_the_task(task, question, expected):
+    recipe = ZeroShotRecipe(kind="zero_shot", question=question)
+    with pytest.raises(ValueError, match=f"must hold {re.escape(expected)}"):
+        recipe.check_task(task)
 
 
 def test_another_base_and_items_without_texts_are_refused(tiny, world, tmp_path, monkeypatch):

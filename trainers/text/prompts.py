@@ -1,11 +1,12 @@
 """The questions that a language model is asked without training, as token ids.
 
-All wordings stand here. What is the same for all requests is tokenised once; histories and items
-come as token ids from the history writer and are put between.
+All wordings but a recipe's own `question` stand here. What is the same for all requests is
+tokenised once; histories and items come as token ids from the history writer and are put between.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,9 +19,9 @@ from penchant.platform.errors import ConfigError
 __all__ = ["Prompt", "Tokens", "binary_prompt", "next_item_prompt"]
 
 _HISTORY, _CANDIDATE = "<<history>>", "<<candidate>>"
-_BINARY = f"What a user chose so far:{_HISTORY}\nWill this user choose:{_CANDIDATE}?"
+_BINARY = "What a user chose so far: {history}\nWill this user choose: {item}?"
 _BINARY_ANSWER = "Answer:"
-_NEXT_ITEM = f"What a user chose so far:{_HISTORY}\nWhat will this user choose next?"
+_NEXT_ITEM = "What a user chose so far: {history}\nWhat will this user choose next?"
 _NEXT_ITEM_ANSWER = "Next:"
 
 Tokens = NDArray[np.int64]
@@ -50,20 +51,28 @@ class Prompt:
         return len(self.before) + len(self.middle) + len(self.after)
 
 
-def next_item_prompt(tokenizer: PreTrainedTokenizerBase) -> Prompt:
-    """Asks for the next item; its words follow."""
-    before, middle = _pieces(tokenizer, _NEXT_ITEM, _NEXT_ITEM_ANSWER, (_HISTORY,))
+def next_item_prompt(tokenizer: PreTrainedTokenizerBase, question: str | None = None) -> Prompt:
+    """Asks for the next item; its words follow.
+
+    Args:
+        question: with `{history}`.
+    """
+    marks = (_HISTORY,)
+    before, middle = _pieces(tokenizer, question or _NEXT_ITEM, _NEXT_ITEM_ANSWER, marks)
     return Prompt(before=before, middle=middle)
 
 
-def binary_prompt(tokenizer: PreTrainedTokenizerBase) -> Prompt:
+def binary_prompt(tokenizer: PreTrainedTokenizerBase, question: str | None = None) -> Prompt:
     """Asks whether the user will choose a candidate; " yes" or " no" follows.
+
+    Args:
+        question: with `{history}`, then `{item}`.
 
     Raises:
         ConfigError: the tokenizer cannot tell the two answers apart.
     """
     marks = (_HISTORY, _CANDIDATE)
-    before, middle, after = _pieces(tokenizer, _BINARY, _BINARY_ANSWER, marks)
+    before, middle, after = _pieces(tokenizer, question or _BINARY, _BINARY_ANSWER, marks)
     yes, no = (_ids(tokenizer, answer) for answer in (" yes", " no"))
     if not yes or not no or yes[0] == no[0]:
         raise ConfigError(
@@ -76,7 +85,12 @@ def binary_prompt(tokenizer: PreTrainedTokenizerBase) -> Prompt:
 def _pieces(
     tokenizer: PreTrainedTokenizerBase, question: str, answer: str, marks: tuple[str, ...]
 ) -> list[tuple[int, ...]]:
-    """The text around the marks, tokenised; in the model's chat format where it has one."""
+    """The text around the marks, tokenised; in the model's chat format where it has one.
+
+    Histories and items bring the blank before them along.
+    """
+    for name, mark in (("history", _HISTORY), ("item", _CANDIDATE)):
+        question = re.sub(rf"\s*\{{{name}\}}", mark, question)
     if tokenizer.chat_template:
         turn = [{"role": "user", "content": question}]
         text = str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))

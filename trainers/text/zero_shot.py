@@ -220,7 +220,7 @@ def fit_zero_shot(
         )
     binary = past.spec.task == "binary"
     tokenizer, model = load_tokenizer(recipe.base), load_model(recipe.base, head="causal")
-    prompt = binary_prompt(tokenizer) if binary else next_item_prompt(tokenizer)
+    prompt = (binary_prompt if binary else next_item_prompt)(tokenizer, recipe.question)
     limit = getattr(model.config, "max_position_embeddings", None)
     needed = prompt.size + recipe.history.max_tokens + recipe.history.item_tokens
     if limit is not None and needed > limit:
