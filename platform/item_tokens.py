@@ -23,6 +23,7 @@ __all__ = ["SAME_ITEM", "Likeness", "TokenLists", "Tokenize", "token_lists", "to
 
 #: Likeness of an item to itself, above that of any two items.
 SAME_ITEM = 2.0
+_TABLE_SIZE = 4  # entries of a table of likeness that take as long as one pair without it
 _CHUNK = 10_000  # texts that are tokenised at once: whole texts are held only so long
 _MARKS = frozenset(",;.:")  # they stand right after a word
 
@@ -146,16 +147,30 @@ class Likeness:
     def of(
         self, item: NDArray[np.integer[Any]], other: NDArray[np.integer[Any]]
     ) -> NDArray[np.float64]:
-        """Likeness of E pairs of items, in [0, 1]; `SAME_ITEM` for an item and itself. (E,)"""
-        pair, place = np.unique(
-            item.astype(np.int64) * len(self._total) + other, return_inverse=True
-        )
-        one, two = np.divmod(pair, len(self._total))
+        """Likeness of E pairs of items, in [0, 1]; `SAME_ITEM` for an item and itself. (E,)
+
+        Args:
+            other: few different ones, such as the candidates of requests.
+        """
+        number = len(self._total)
+        rows, row = np.unique(other, return_inverse=True)
+        if len(rows) * number <= _TABLE_SIZE * len(item):  # cheaper than to look at each pair
+            both = (self._tokens[rows] @ self._tokens.T).toarray()
+            columns = np.arange(number)
+            alike = self._share(both, rows[:, None], columns)
+            return np.asarray(alike[row, item], dtype=np.float64)
+        pair, place = np.unique(item.astype(np.int64) * number + other, return_inverse=True)
+        one, two = np.divmod(pair, number)
         both = np.asarray(self._tokens[one].multiply(self._tokens[two]).sum(axis=1)).ravel()
+        return np.asarray(self._share(both, one, two)[place], dtype=np.float64)
+
+    def _share(
+        self, both: NDArray[np.float64], one: NDArray[np.integer], two: NDArray[np.integer]
+    ) -> NDArray[np.float64]:
+        """Likeness of pairs that share so much."""
         either = self._total[one] + self._total[two] - both
         alike = np.divide(both, either, out=np.zeros_like(both), where=either > 0)
-        alike = np.where(one == two, SAME_ITEM, np.minimum(alike, 1.0))
-        return np.asarray(alike[place], dtype=np.float64)
+        return np.where(one == two, SAME_ITEM, np.minimum(alike, 1.0))
 
 
 def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -32,6 +32,9 @@ from penchant.platform.timeline import Window
 
 __all__ = ["HistoryWriter", "TokenLists", "Tokenize", "token_lists", "tokenizer_pieces"]
 
+#: Likeness is told apart in steps of a millionth, and is below 4.
+_LIKENESS_STEPS = np.int64(4 << 20)
+
 
 @dataclass(frozen=True, kw_only=True)
 class HistoryWriter:
@@ -181,7 +184,8 @@ class HistoryWriter:
             alike = self._likeness.of(item[able], requests.candidate[history.request[able]])
             able, alike = able[alike > 0], alike[alike > 0]
             # the last of a request is the most like, of equals the latest
-            able = able[np.lexsort((able, alike, history.request[able]))]
+            key = history.request[able] * _LIKENESS_STEPS + np.rint(alike * (_LIKENESS_STEPS // 4))
+            able = able[np.argsort(key.astype(np.int64), kind="stable")]
             owner = history.request[able]
             chosen[able[_tail(owner, size[able], np.full_like(budget, share))]] = True
             used = np.bincount(history.request[chosen], size[chosen], minlength=len(requests))

@@ -267,6 +267,18 @@ def test_likeness_is_the_weight_of_shared_tokens_over_that_of_all():
     np.testing.assert_allclose(found, [tea / (tea + 2 * once), 0, SAME_ITEM, SAME_ITEM, 0])
 
 
+def test_likeness_is_the_same_pair_by_pair_and_from_a_table():
+    """Many pairs of few candidates are looked up, few pairs are computed one by one."""
+    from penchant.platform.item_tokens import Likeness, TokenLists
+
+    random = np.random.default_rng(0)
+    items = TokenLists.of([random.integers(0, 40, size).tolist() for size in range(60)])
+    likeness = Likeness(items)
+    item, other = np.repeat(np.arange(60), 3), np.tile([0, 7, 59], 60)
+    alone = [likeness.of(item[[at]], other[[at]])[0] for at in range(len(item))]
+    np.testing.assert_allclose(likeness.of(item, other), alone, rtol=0, atol=1e-12)
+
+
 def test_lists_are_taken_in_any_order_and_again():
     lists = token_lists(
         ["a b", "", "c"], lambda texts: [[len(w) for w in t.split()] for t in texts]
