@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from penchant.ensembles.combiners.cascade_fit import CascadeCurve
 from penchant.ensembles.combiners.combiner import Combiner, quality
 from penchant.ensembles.combiners.combiners import budget_of
 from penchant.ensembles.comparing.ablation import Ablation, ablate
@@ -23,7 +24,7 @@ from penchant.ensembles.comparing.fitting import Fitted, fit_all, fittable, merg
 from penchant.ensembles.comparing.judge import Judge, Sheet
 from penchant.ensembles.comparing.options import make_options, way_options
 from penchant.ensembles.comparing.reading import read_checked
-from penchant.ensembles.comparing.savings import cascade_curve
+from penchant.ensembles.comparing.savings import Savings, cascade_curve, try_curve
 from penchant.ensembles.comparing.segments import cold_parts, judge_segments, segments_of
 from penchant.ensembles.comparing.unseen import UnseenUsers
 from penchant.ensembles.normalize import Normalization
@@ -47,6 +48,7 @@ class _Tested:
     scores: Predictions[Test]
     sheets: Mapping[str, Sheet]  # of members
     combined: Mapping[str, Sheet]  # of combinations
+    savings: Savings | None  # None: no cascade was compared
 
 
 def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], None]) -> Comparison:
@@ -89,7 +91,8 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     fitted = _fit(combiners, blend, unseen, metric, tell)
     chances = unseen.chances()
     tell(f"judging {len(member_ids)} members and {len(fitted)} combinations on test")
-    tested = _test(prepared, read(Block.TEST), fitted, blend.normalization)
+    curve = cascade_curve(combiners, blend, metric)
+    tested = _test(prepared, read(Block.TEST), fitted, blend.normalization, curve)
     single = tested.sheets[best]
     combined = tested.combined
     p = tested.judge.permutation_p(list(combined.values()), single)
@@ -134,7 +137,7 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
         cold_start=cold,
         ablation=_ablation(fitted, blend, tested, metric, tell),
         diversity=diversity(tested.scores.scores, tested.sheets, metric),
-        cascade=cascade_curve(combiners, blend, metric),
+        cascade=tested.savings,
         notes=notes,
     )
 
@@ -182,15 +185,22 @@ def _fit(
 
 
 def _test(
-    prepared: Prepared, test: Predictions[Test], fitted: list[Fitted], how: Normalization
+    prepared: Prepared,
+    test: Predictions[Test],
+    fitted: list[Fitted],
+    how: Normalization,
+    curve: CascadeCurve | None,
 ) -> _Tested:
     """What everything was worth there."""
     judge = make_judge(prepared, test.requests)
     combined, normal = {}, test.normalized(how)
     for one in fitted:
         combined[one.combiner.name] = judge.sheet(merged(one.combination, test, normal))
+    metric = prepared.experiment.requests.metric
+    savings = None if curve is None else try_curve(curve, normal, metric)
+    del normal
     sheets = {name: judge.sheet(scores) for name, scores in test.scores.items()}
-    return _Tested(judge=judge, scores=test, sheets=sheets, combined=combined)
+    return _Tested(judge=judge, scores=test, sheets=sheets, combined=combined, savings=savings)
 
 
 def _costs(prepared: Prepared, member_ids: list[str]) -> dict[str, Cost]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.combiners.budget import Budget
-from penchant.ensembles.combiners.cascade_fit import CascadePoint
 from penchant.ensembles.comparing.ablation import Ablation
 from penchant.ensembles.comparing.ceiling import Ceiling
 from penchant.ensembles.comparing.choice import Option
 from penchant.ensembles.comparing.cold_start import ColdStart
 from penchant.ensembles.comparing.diversity import Diversity
 from penchant.ensembles.comparing.over_origins import pooled
+from penchant.ensembles.comparing.savings import Savings
 from penchant.ensembles.comparing.segments import SegmentResult
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
@@ -56,7 +56,7 @@ class Comparison:
     cold_start: list[ColdStart] = field(default_factory=list)
     ablation: list[Ablation] = field(default_factory=list)
     diversity: Diversity | None = None
-    cascade: list[CascadePoint] = field(default_factory=list)  # empty: none was compared
+    cascade: Savings | None = None  # None: none was compared
     notes: list[str] = field(default_factory=list)  # what was left out or is odd, with its count
     budget: Budget = Budget()  # what combinations and the choice keep to
     rival: str | None = None  # best single member within it; None: `best_single`

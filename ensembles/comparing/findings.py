@@ -13,7 +13,6 @@ from penchant.ensembles.comparing.ablation import Ablation
 from penchant.ensembles.comparing.choice import Option, pareto
 from penchant.ensembles.comparing.comparison import Comparison
 from penchant.ensembles.comparing.diversity import Diversity
-from penchant.ensembles.comparing.savings import savings
 from penchant.ensembles.comparing.segments import SegmentResult
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import LOWER_IS_BETTER
@@ -32,8 +31,9 @@ def findings(comparison: Comparison) -> dict[str, Any]:
         "ceilings": [one.to_json() for one in comparison.ceilings],
         "cold_start": [part.to_json() for part in comparison.cold_start],
         "ablation": [_ablation(one) for one in comparison.ablation],
-        "cascade": savings(comparison.cascade, comparison.metric),
     }
+    if comparison.cascade is not None:
+        found["cascade"] = comparison.cascade.to_json(comparison.metric)
     if comparison.diversity is not None:
         found["diversity"] = _diversity(comparison.diversity)
     return {name: part for name, part in found.items() if part}

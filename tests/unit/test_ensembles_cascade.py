@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from penchant.ensembles.combinations.cascade import Cascade, Stage, certainty
 from penchant.ensembles.combinations.linear import Linear
+from penchant.ensembles.combiners.budget import Budget
 from penchant.ensembles.combiners.cascade_fit import CascadeCombiner
 from penchant.ensembles.combiners.combiner import quality
 from penchant.ensembles.combiners.greedy import GreedyCombiner
@@ -189,7 +190,7 @@ def test_plain_requests_leave_early():
 
 def test_the_curve_rises_with_cost_and_holds_what_its_cascades_do():
     predictions = blend()
-    points = CascadeCombiner(COSTS).curve(predictions, "ndcg@3")
+    points = CascadeCombiner(COSTS).curve(predictions, "ndcg@3").points
     assert all(a.cost_ms < b.cost_ms and a.value < b.value for a, b in pairwise(points))
     assert points[-1].kept >= 1
     for point in points[:: max(len(points) // 5, 1)]:
@@ -197,6 +198,39 @@ def test_the_curve_rises_with_cost_and_holds_what_its_cascades_do():
         found = quality(merged, predictions.requests, "ndcg@3")
         assert point.value == pytest.approx(found)
         assert point.cost_ms == point.cascade.expected_cost_ms()
+
+
+def test_a_dear_member_that_is_seldom_asked_is_within_a_limit_of_the_expected_cost():
+    """It takes 10 ms, and 6 are allowed on average; greedy selection within 6 ms is without it."""
+    predictions = blend(size=600)
+    limit = Budget(max_cost_ms=6.0, score_ms=COSTS)
+    base = GreedyCombiner(budget=limit)
+    cascade = CascadeCombiner(COSTS, base=base).fit(predictions, "ndcg@3")
+    assert "dear" in cascade.cost_ms
+    assert cascade.expected_cost_ms() <= 6.0 < sum(cascade.cost_ms.values())
+    within = base.fit(predictions, "ndcg@3")
+    assert "dear" not in within.weights
+    mine, theirs = (
+        quality(made.merge(predictions.scores, None), predictions.requests, "ndcg@3")
+        for made in (cascade, within)
+    )
+    assert mine > theirs
+
+
+def test_of_the_curve_the_best_that_costs_no_more_is_taken():
+    predictions = blend(size=600)
+    free = CascadeCombiner(COSTS, keep=1.0).curve(predictions, "ndcg@3")
+    for most in (1.0, 1.5, 4.0, 9.0, 20.0):
+        base = GreedyCombiner(budget=Budget(max_cost_ms=most, score_ms=COSTS))
+        combiner = CascadeCombiner(COSTS, keep=1.0, base=base)
+        value = quality(
+            combiner.fit(predictions, "ndcg@3").merge(predictions.scores),
+            predictions.requests,
+            "ndcg@3",
+        )
+        fitting = [p.value for p in free.points if p.cost_ms <= most and p.kept <= 1.0]
+        assert value >= max(fitting) - 1e-9
+        assert combiner.fit(predictions, "ndcg@3").expected_cost_ms() <= most
 
 
 def test_the_order_of_members_changes_nothing():

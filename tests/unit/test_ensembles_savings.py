@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from penchant.ensembles.combiners.cascade_fit import CascadeCombiner
 from penchant.ensembles.combiners.combiner import quality
 from penchant.ensembles.combiners.greedy import GreedyCombiner
-from penchant.ensembles.comparing.savings import cascade_curve, savings
+from penchant.ensembles.comparing.savings import cascade_curve, try_curve
 from penchant.ensembles.page.cascade_chart import savings as chart_of
 from penchant.ensembles.page.cascade_chart import savings_words
 from penchant.ensembles.page.markdown import markdown
@@ -26,9 +27,9 @@ SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "report.schema.json").
 COSTS = {"cheap": 1.0, "dear": 9.0}
 
 
-def blend(size: int = 300) -> Predictions:
+def blend(size: int = 300, seed: int = 0) -> Predictions:
     """Half of the requests are plain, and both members get them right; on the rest `dear` does."""
-    random, target = np.random.default_rng(0), np.arange(size, dtype=np.int32) % 12
+    random, target = np.random.default_rng(seed), np.arange(size, dtype=np.int32) % 12
     scores = {}
     for name, strength in (("cheap", 0.5), ("dear", 2.0)):
         part = random.normal(size=(size, 12))
@@ -64,13 +65,22 @@ def report(*points: tuple[float, float], gain: float = 0.1, **more: Any) -> dict
     } | more
 
 
+def later(predictions: Predictions) -> Predictions:
+    """The same members on requests of `test`."""
+    return replace(predictions, block=Block.TEST)
+
+
+def made(predictions: Predictions, metric: str = "ndcg@3") -> dict[str, Any]:
+    curve = cascade_curve([GreedyCombiner(), CascadeCombiner(COSTS)], predictions, metric)
+    assert curve is not None
+    return try_curve(curve, later(blend(seed=1)), metric).to_json(metric)
+
+
 def test_the_report_has_the_curve_of_the_cascade_with_shares_of_the_bases_time() -> None:
     predictions = blend()
-    base, cascade = GreedyCombiner(), CascadeCombiner(COSTS)
-    points = cascade_curve([base, cascade], predictions, "ndcg@3")
-    found = savings(points, "ndcg@3")
+    found = made(predictions)
     alone = {n: quality(p, predictions.requests, "ndcg@3") for n, p in predictions.scores.items()}
-    merged = base.fit(predictions, "ndcg@3").merge(predictions.scores, None)
+    merged = GreedyCombiner().fit(predictions, "ndcg@3").merge(predictions.scores, None)
     whole = quality(merged, predictions.requests, "ndcg@3")
     assert found["base_ms"] == 10.0
     assert found["base_gain"] == pytest.approx(whole - alone["cheap"])
@@ -85,18 +95,54 @@ def test_the_report_has_the_curve_of_the_cascade_with_shares_of_the_bases_time()
     jsonschema.Draft202012Validator(SCHEMA).validate(report() | {"cascade": found})
 
 
+def test_every_cascade_is_tried_on_test_with_the_thresholds_of_blend() -> None:
+    """Against the cascade's own merge, as serving does it, and the shares that come to a stage."""
+    predictions, test = blend(), later(blend(seed=1))
+    curve = CascadeCombiner(COSTS).curve(predictions, "ndcg@3")
+    found = made(predictions)
+    alone = quality(test.scores["cheap"], test.requests, "ndcg@3")
+    base = quality(curve.base.merge(test.scores, None), test.requests, "ndcg@3")
+    assert found["base_gain_on_test"] == pytest.approx(base - alone)
+    assert any(len(point.cascade.stages) > 1 for point in curve.points)
+    for point, told in zip(curve.points, found["points"], strict=True):
+        cascade = point.cascade
+        value = quality(cascade.merge(test.scores), test.requests, "ndcg@3")
+        work_ms = cascade.expected_cost_ms(cascade.reached_by(test.scores))
+        assert told["test"]["quality"] == pytest.approx(value)
+        assert told["test"]["work_ms"] == pytest.approx(work_ms)
+        assert told["test"]["time_share"] == pytest.approx(work_ms / 10)
+        assert told["test"]["kept"] == pytest.approx((value - alone) / (base - alone))
+
+
 def test_losses_have_their_own_sign_in_the_report() -> None:
     predictions = blend()
-    points = CascadeCombiner(COSTS).curve(predictions, "ndcg@3")
-    assert savings(points, "log_loss")["base_gain"] == -points[0].base_gain
+    curve = CascadeCombiner(COSTS).curve(predictions, "ndcg@3")
+    found = try_curve(curve, later(predictions), "ndcg@3")
+    assert found.to_json("log_loss")["base_gain"] == -curve.base_gain
+    assert found.to_json("log_loss")["points"][0]["test"]["quality"] == -found.tried[0].value
 
 
 def test_without_a_cascade_there_is_no_curve() -> None:
-    predictions = blend()
-    assert cascade_curve([GreedyCombiner()], predictions, "ndcg@3") == []
-    assert savings([], "ndcg@3") == {}
+    assert cascade_curve([GreedyCombiner()], blend(), "ndcg@3") is None
     assert savings_words({"metric": "ndcg@10"}) == ""
     assert chart_of({"metric": "ndcg@10"}) is None
+
+
+def test_the_page_says_what_is_kept_on_test_by_what_keeps_enough_on_blend() -> None:
+    found = report((0.1, 0.0), (0.4, 0.96), (1.0, 1.0))
+    shares = ((0.1, 0.0), (0.45, 0.88), (1.0, 0.9))
+    for point, (time, kept) in zip(found["cascade"]["points"], shares, strict=True):
+        point["test"] = {"work_ms": 20 * time, "time_share": time, "quality": 0.3, "kept": kept}
+    found["cascade"]["base_gain_on_test"] = 0.02
+    jsonschema.Draft202012Validator(SCHEMA).validate(found)
+    said = "On the test block that cascade keeps 88% of the gain, +0.0200 NDCG@10, at 45% of the"
+    assert said in savings_words(found)
+    chart = chart_of(found)
+    assert chart is not None
+    assert "Open circles" in chart.caption
+    found["cascade"]["base_gain_on_test"] = -0.01
+    assert "gains nothing that could be kept" in savings_words(found)
+    assert "Open circles" not in chart_of(found).caption
 
 
 @pytest.mark.parametrize(
