@@ -45,7 +45,8 @@ def compare(
     max_cost_ms: Annotated[
         float | None,
         typer.Option(
-            callback=_above_zero, help="Measured milliseconds a request, summed over members."
+            callback=_above_zero,
+            help="Measured milliseconds a request, summed over members; of a cascade, expected.",
         ),
     ] = None,
     bags: Annotated[

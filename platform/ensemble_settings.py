@@ -63,7 +63,7 @@ class Ensemble(BaseModel):
         default=None,
         gt=0,
         description="The cost: combine and recommend nothing that takes more milliseconds for a "
-        "request, summed over its members.",
+        "request, summed over its members; of a cascade, on average.",
     )
     bootstrap: int = Field(
         default=10_000, ge=100, description="Resamples of users behind every interval."
