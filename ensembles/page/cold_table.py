@@ -14,9 +14,10 @@ __all__ = ["cold_start"]
 
 def cold_start(report: Mapping[str, Any]) -> Table | None:
     """A row an ensemble and a member, columns of cold and warm items and users."""
-    parts = report.get("cold_start", [])
+    parts = sorted(report.get("cold_start", []), key=lambda part: (part["by"], part["name"]))
     if not parts:
         return None
+    members = [m["id"] for m in report["members"] if m["id"] in parts[0]["members"]]
     metric = report["metric"]
     asked = [(part, name) for part in parts for name in _metrics(parts, metric)]
     rows = [
@@ -24,8 +25,8 @@ def cold_start(report: Mapping[str, Any]) -> Table | None:
             _name(report, name),
             *(quality_cell(interval(part[kind][name], figure)) for part, figure in asked),
         ]
-        for kind in ("ensembles", "members")
-        for name in parts[0][kind]
+        for kind, names in (("ensembles", parts[0]["ensembles"]), ("members", members))
+        for name in names
     ]
     columns = [Column(title="Ensemble or member", numeric=False)]
     columns += [Column(title=f"{_title(part)}: {metric_title(name)}") for part, name in asked]
@@ -39,7 +40,7 @@ def cold_start(report: Mapping[str, Any]) -> Table | None:
     caption = (
         "Warm items and users had an event before the members' cut-off, cold ones had none. Test "
         f"block, with 95% intervals by user{direction(metric)}. {rule}"
-        f"{'; '.join(_counts(part, ranking) for part in parts)}."
+        f"{'. '.join(_counts(part, ranking) for part in parts)}."
     )
     return Table(key="cold-start", caption=caption, columns=columns, rows=rows, sortable=True)
 

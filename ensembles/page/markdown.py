@@ -28,6 +28,7 @@ _MORE: Mapping[str, Callable[[Mapping[str, Any]], Table | None]] = {
     "Recall ceiling": ceiling_table.ceilings,
     "Earlier origins": comparison_tables.origins,
     "Promises": promise_tables.promises,
+    "Promises by week": promise_tables.weeks,
     "Reliability": promise_tables.bins,
 }
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&!])")
@@ -42,6 +43,8 @@ def markdown(report: Mapping[str, Any]) -> str:
     parts += _section("Ensembles", tables.ensembles(report))
     for title, found in _MORE.items():
         parts += _section(title, found(report))
+    if drift := report.get("assurance", {}).get("drift"):
+        parts += ["## Drift of promises", _escaped(drift)]
     if words := savings_words(report):
         parts += ["## Cascades", _escaped(words)]
     if notes := report.get("notes"):

@@ -9,7 +9,7 @@ from penchant.ensembles.page import figures
 from penchant.ensembles.page.figures import interval, percent, quality
 from penchant.ensembles.page.tables import Cell, Column, Table, number, quality_cell
 
-__all__ = ["bins", "promises"]
+__all__ = ["bins", "promises", "weeks"]
 
 
 def promises(report: Mapping[str, Any]) -> Table | None:
@@ -41,6 +41,40 @@ def promises(report: Mapping[str, Any]) -> Table | None:
         "blend block, how often the promise was kept is told by the test block."
     )
     return Table(key="promises", caption=caption, columns=columns, rows=rows)
+
+
+def weeks(report: Mapping[str, Any]) -> Table | None:
+    """Each week of test: how often each list held, and the list that would have been enough."""
+    sets = [one for one in report.get("assurance", {}).get("sets", []) if one["weeks"]]
+    if not sets or any("needed_size" not in week for one in sets for week in one["weeks"]):
+        return None
+    rows = [
+        [
+            Cell(text=figures.day(same[0]["monday"]), order=same[0]["monday"]),
+            number(same[0]["requests"]),
+            *(cell for week in same for cell in _week(week)),
+        ]
+        for same in zip(*(one["weeks"] for one in sets), strict=True)
+    ]
+    columns = [Column(title="Week of", numeric=False), Column(title="Requests")]
+    for one in sets:
+        level = f"{100 * one['promised']:g}%"
+        columns += [Column(title=f"Kept by the first {one['size']}, {level} promised")]
+        columns += [Column(title=f"List that would have kept {level}")]
+    caption = (
+        "How often each list held one of the chosen items, week by week of the test block, and the "
+        "length that would have been just enough that week, in hindsight."
+    )
+    return Table(key="promise-weeks", caption=caption, columns=columns, rows=rows)
+
+
+def _week(week: Mapping[str, Any]) -> tuple[Cell, Cell]:
+    held, size = interval(week, "coverage"), week["needed_size"]
+    if held is None:
+        return Cell(), Cell()
+    needed = Cell(text="none") if size is None else Cell(text=f"first {size}", order=size)
+    edges = f"{percent(held.low)} to {percent(held.high)}"
+    return Cell(text=percent(held.mean), note=edges, order=held.mean), needed
 
 
 def _list(size: int | None) -> Cell:

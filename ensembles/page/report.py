@@ -124,6 +124,8 @@ def _page(report: Mapping[str, Any], text: str, steps: Steps) -> str:
         prices=comparison_tables.prices(report),
         origins=comparison_tables.origins(report),
         promises=promise_tables.promises(report),
+        promise_weeks=promise_tables.weeks(report),
+        drift=report.get("assurance", {}).get("drift", ""),
         bins=promise_tables.bins(report),
         promise_facts=promise_charts.facts(report),
         members=tables.members(report),

@@ -212,11 +212,11 @@ def difference_cell(value: Interval | None) -> Cell:
 
 
 def _without_empty(table: Table) -> Table:
-    """The table without p-values and gaps that no row has: reports of one comparison lack them."""
+    """The table without p-values, gaps and refits that no row has."""
     kept = [
         at
         for at, column in enumerate(table.columns)
-        if column.title not in ("Holm p", "Blend to test")
+        if column.title not in ("Holm p", "Blend to test", "After refit")
         or any(row[at].text != MISSING for row in table.rows)
     ]
     rows = [[row[at] for at in kept] for row in table.rows]

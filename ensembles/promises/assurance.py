@@ -17,6 +17,7 @@ from penchant.ensembles.combinations.combination import Combination, combine
 from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
 from penchant.ensembles.promises.calibrate import Calibrator, best_calibrator, calibration_loss
 from penchant.ensembles.promises.conformal import Coverage, TopSet, fit_top_set, measure_coverage
+from penchant.ensembles.promises.drift import drift
 from penchant.ensembles.promises.reliability import Reliability, reliability
 from penchant.platform.prepared import Prepared
 from penchant.platform.timeline import Block
@@ -50,6 +51,7 @@ class Assurance:
             "log_loss": self.log_loss,
             "reliability": None if self.reliability is None else asdict(self.reliability),
             "sets": [_set(level, kept) for level, kept in self.sets.items()],
+            "drift": drift(kept.coverage for kept in self.sets.values() if kept.coverage),
         }
 
 

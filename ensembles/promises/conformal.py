@@ -22,7 +22,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
-from scipy import stats
 
 from penchant.ensembles.combiners.combiner import refuse_other_blocks
 from penchant.ensembles.predictions import Blend, Predictions
@@ -54,11 +53,11 @@ class TopSet(BaseModel):
         Items that tie across the edge are all left out: any `size` items that are shown hold the
         set.
         """
-        asked = np.isfinite(scores)
-        if self.size is None:
+        asked, width = np.isfinite(scores), scores.shape[1]
+        if self.size is None or self.size >= width:
             return asked
-        ranks = stats.rankdata(np.where(asked, -scores, np.inf), method="max", axis=1)
-        return np.asarray(asked & (ranks <= self.size))
+        first_out = np.partition(scores, width - self.size - 1, axis=1)[:, width - self.size - 1]
+        return np.asarray(asked & (scores > first_out[:, None]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +68,7 @@ class Week:
     requests: int
     coverage: Interval
     mean_size: float
+    needed_size: int | None  # that would have kept the promise that week; None: no list would
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +96,8 @@ def fit_top_set(
         DataError: the requests have no targets.
     """
     refuse_other_blocks(blend)
-    bound = _bound(_places(scores, blend.requests), blend.requests, level, promise)
+    enough = (len(blend.requests) + 1) * level  # with the surplus of a finite sample
+    bound = _bound(_places(scores, blend.requests), blend.requests, enough, promise)
     size = None if math.isinf(bound) else int(bound)
     return TopSet(promise=promise, level=level, size=size)
 
@@ -109,6 +110,7 @@ def measure_coverage(fitted: TopSet, scores: NDArray[np.float32], requests: Requ
     """
     inside = fitted.inside(scores)
     size = inside.sum(axis=1)
+    places = _places(scores, requests)
     asker = _asker(requests)
     found = np.bincount(asker, weights=inside[asker, requests.target], minlength=len(requests))
     kept = (found > 0).astype(np.float64)
@@ -119,12 +121,16 @@ def measure_coverage(fitted: TopSet, scores: NDArray[np.float32], requests: Requ
     weeks = []
     for start in np.unique(monday):
         those = monday == start
+        asked = requests.take(np.flatnonzero(those))
+        enough = len(asked) * fitted.level
+        needed = _bound(places[those[asker]], asked, enough, fitted.promise)
         weeks.append(
             Week(
                 datetime.fromtimestamp(int(start) * DAY_MS / 1000, UTC).date().isoformat(),
                 int(those.sum()),
                 wilson(float(kept[those].sum()), int(those.sum())),
                 float(size[those].mean()),
+                None if math.isinf(needed) else int(needed),
             )
         )
     return Coverage(
@@ -137,15 +143,15 @@ def measure_coverage(fitted: TopSet, scores: NDArray[np.float32], requests: Requ
 
 
 def _bound(
-    oddness: NDArray[np.float64], requests: Requests, level: float, promise: Promise
+    oddness: NDArray[np.float64], requests: Requests, enough: float, promise: Promise
 ) -> float:
-    """Oddness that is reached by all but a share of `1 - level`, with the finite-sample surplus.
+    """The smallest oddness that so many requests reach, counted in shares of their targets.
 
-    The smallest bound whose covered requests, counted in shares of their targets, are at least
-    `(n + 1) * level`: with one target a request the `ceil((n + 1) * level)`-th smallest oddness.
+    With one target a request it is the `ceil(enough)`-th smallest.
 
     Args:
         oddness: of each target, shape (P,); infinite where a target cannot be reached.
+        enough: requests that have to be covered.
     """
     asker, number = _asker(requests), np.diff(requests.target_offsets)
     if not len(number) or number.min() < 1:
@@ -159,8 +165,8 @@ def _bound(
         weight = np.ones(len(requests))
     order = np.argsort(oddness, kind="stable")
     # sums of thirds fall short of whole numbers by rounding
-    enough = np.cumsum(weight[order]) >= (len(requests) + 1) * level - 1e-9
-    return float(oddness[order][np.argmax(enough)]) if enough.any() else math.inf
+    covered = np.cumsum(weight[order]) >= enough - 1e-9
+    return float(oddness[order][np.argmax(covered)]) if covered.any() else math.inf
 
 
 def _places(scores: NDArray[np.float32], requests: Requests) -> NDArray[np.float64]:

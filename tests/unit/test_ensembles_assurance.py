@@ -53,6 +53,7 @@ def test_two_levels_that_need_the_same_list_are_both_promised(assured) -> None:
     assert [(one["promised"], one["size"]) for one in told] == [(0.8, 2), (0.9, 2)]
     assert [one["coverage"]["mean"] for one in told] == [0.75, 0.75]
     assert all(one["weeks"] for one in told)
+    assert "75.0% was kept, 15.0 points under" in found.to_json()["drift"]
 
 
 def test_a_level_that_too_few_requests_can_promise_is_told_as_such(assured) -> None:

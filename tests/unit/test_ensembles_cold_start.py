@@ -157,13 +157,13 @@ def test_the_table_has_a_row_each_and_tells_counts_and_what_is_empty(report) -> 
     assert table is not None
     heads = [column.title for column in table.columns]
     assert heads[1:5] == [
-        "Warm users: NDCG@10", "Warm users: Recall@50",
-        "Cold users: NDCG@10", "Cold users: Recall@50",
+        "Cold items: NDCG@10", "Cold items: Recall@50",
+        "Warm items: NDCG@10", "Warm items: Recall@50",
     ]  # fmt: skip
     assert [row[0].text for row in table.rows] == ["mean", "one"]
     assert table.rows[1][0].badge == "best single"
     assert [cell.text for cell in table.rows[1][1:]] == [
-        "0.3000", "0.3000", MISSING, MISSING, "0.3500", "0.3500", "0.0500", "0.0500",
+        "0.0500", "0.0500", "0.3500", "0.3500", MISSING, MISSING, "0.3000", "0.3000",
     ]  # fmt: skip
     assert "Cold users: none asked" in table.caption
     assert "Cold items: 120 targets in 40 requests of 40 users, too few" in table.caption

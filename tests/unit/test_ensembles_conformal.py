@@ -10,8 +10,16 @@ from mapie.classification import SplitConformalClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from penchant.ensembles.predictions import Predictions
-from penchant.ensembles.promises.conformal import TopSet, fit_top_set, measure_coverage
+from penchant.ensembles.promises.conformal import (
+    Coverage,
+    TopSet,
+    Week,
+    fit_top_set,
+    measure_coverage,
+)
+from penchant.ensembles.promises.drift import drift
 from penchant.platform.errors import DataError
+from penchant.platform.intervals import Interval
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import DAY_MS, Block
 
@@ -154,6 +162,50 @@ def test_coverage_is_counted_by_calendar_week():
     assert (found.coverage.mean, found.mean_size, found.requests) == (0.625, 1.0, 4)
     some = measure_coverage(TopSet(promise="some", level=0.9, size=1), falling(4, 3), requests)
     assert some.coverage.mean == 0.75
+
+
+def test_each_week_tells_the_list_that_would_have_been_enough_in_hindsight():
+    """Ranks 1, 1, 2, 5, then 1, 3: half of the first week needs one item, of the second one too.
+
+    80% are 3.2 of four requests, so all four, and 1.6 of two, so both.
+    """
+    requests = ask([[0], [0], [1], [4], [0], [2]], days=[0, 1, 2, 3, 7, 8]).requests
+    for level, sizes in ((0.5, [1, 1]), (0.75, [2, 3]), (0.8, [5, 3])):
+        fitted = TopSet(promise="some", level=level, size=2)
+        found = measure_coverage(fitted, falling(6, 9), requests)
+        assert [week.needed_size for week in found.weeks] == sizes
+
+
+def test_a_week_whose_targets_are_not_asked_for_has_no_list_that_is_enough():
+    scores = falling(2, 3)
+    scores[0, 0] = -np.inf
+    fitted = TopSet(promise="some", level=0.9, size=2)
+    found = measure_coverage(fitted, scores, ask([[0], [0]], days=[0, 7]).requests)
+    assert [week.needed_size for week in found.weeks] == [None, 1]
+
+
+def covered(promised: float, whole: float, weeks: dict[str, float]) -> Coverage:
+    kept = {day: Interval(mean, mean - 0.05, mean + 0.05) for day, mean in weeks.items()}
+    return Coverage(
+        promised=promised,
+        requests=100,
+        coverage=Interval(whole, whole, whole),
+        mean_size=9.0,
+        weeks=[Week(day, 50, mean, 9.0, 9) for day, mean in kept.items()],
+    )
+
+
+def test_the_drift_names_weeks_that_are_off_by_more_than_two_points_and_their_side():
+    near = {"2017-11-27": 0.92, "2017-12-04": 0.88}  # two points, not more
+    assert drift([covered(0.9, 0.9, near)]) == (
+        "Of 90% promised 90.0% was kept, within 2 points; no week is off by more than 2 points."
+    )
+    far = {"2017-11-27": 0.86, "2017-12-04": 0.77, "2017-12-11": 0.81, "2017-12-18": 0.84}
+    assert drift([covered(0.8, 0.825, far)]) == (
+        "Of 80% promised 82.5% was kept, 2.5 points over; over by more than 2 points in the weeks "
+        "of 27 Nov and 18 Dec and under by more than 2 points in the week of 4 Dec."
+    )
+    assert drift([]) == ""
 
 
 @pytest.mark.parametrize("block", [Block.SELECT, Block.TEST])

@@ -50,7 +50,13 @@ def promised(size: int | None, level: float, weeks: list[float]) -> dict[str, An
         "promised": level,
         "coverage": around(sum(weeks) / len(weeks)) if weeks else {"mean": None},
         "weeks": [
-            {"monday": monday, "requests": 100, "coverage": around(week), "mean_size": size}
+            {
+                "monday": monday,
+                "requests": 100,
+                "coverage": around(week),
+                "mean_size": size,
+                "needed_size": size and size - round(100 * (week - level)),
+            }
             for monday, week in zip(mondays, weeks, strict=False)
         ],
     }
@@ -58,7 +64,8 @@ def promised(size: int | None, level: float, weeks: list[float]) -> dict[str, An
 
 @pytest.fixture
 def lists() -> dict[str, Any]:
-    return report(sets=[promised(11, 0.8, [0.86, 0.79]), promised(29, 0.9, [0.93, 0.91])])
+    sets = [promised(11, 0.8, [0.86, 0.79]), promised(29, 0.9, [0.93, 0.91])]
+    return report(sets=sets, drift="Of 80% promised 82.5% was kept.")
 
 
 @pytest.fixture
@@ -136,6 +143,22 @@ def test_the_table_has_worst_and_best_week_and_a_next_item_task_no_diagram(lists
     ]
 
 
+def test_each_week_stands_with_the_list_that_would_have_been_enough(lists) -> None:
+    table = promise_tables.weeks(lists)
+    assert table is not None
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["27 Nov 2017", "100", "86.0%", "first 5", "93.0%", "first 26"],
+        ["4 Dec 2017", "100", "79.0%", "first 12", "91.0%", "first 28"],
+    ]
+    lists["assurance"]["sets"][0]["weeks"][0]["needed_size"] = None
+    table = promise_tables.weeks(lists)
+    assert table is not None
+    assert table.rows[0][3].text == "none"
+    for week in lists["assurance"]["sets"][0]["weeks"]:
+        del week["needed_size"]  # a report of an older Penchant
+    assert promise_tables.weeks(lists) is None
+
+
 def test_a_level_that_no_list_can_promise_says_so_and_has_no_line() -> None:
     made = report(sets=[promised(11, 0.8, [0.86, 0.79]), promised(None, 0.99, [])])
     table = promise_tables.promises(made)
@@ -157,7 +180,11 @@ def test_page_and_twin_show_both_and_nothing_where_nothing_was_promised(
     page = write_report(lists, tmp_path / "lists").read_text()
     assert 'id="chart-coverage"' in page
     assert 'id="caption-promises"' in page
-    assert "## Promises" in markdown(lists)
+    assert 'id="caption-promise-weeks"' in page
+    assert page.count("Of 80% promised 82.5% was kept.") == 1
+    assert {"## Promises", "## Promises by week", "## Drift of promises"} <= set(
+        markdown(lists).splitlines()
+    )
     page = write_report(answers, tmp_path / "answers").read_text()
     assert 'id="chart-reliability"' in page
     assert 'id="caption-bins"' in page
