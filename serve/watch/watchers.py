@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException
@@ -34,6 +35,8 @@ class Watchers:
         self._log = PredictionLog(service, replica, on_dropped=meters.log_dropped)
         self._service, self._traces = service, Traces()
         self._book = FeedbackBook(service, replica)
+        self._forgetting = threading.Lock()
+        self._owed: set[str] = set()  # requests that are forgotten, but not yet what came of them
         self.observer = Observers([meters, self._log, self._traces], meters.watcher_failed)
 
     def routers(self) -> list[APIRouter]:
@@ -43,12 +46,17 @@ class Watchers:
     def forget(self, user: str) -> None:
         """Forget what was answered to a user, and what came of it. Blocks.
 
+        After an error the next call makes up for it: nothing else would know those requests.
+
         Raises:
             OSError: files cannot be changed.
             DataError: the key of users' hashes is not as it was made.
             sqlite3.Error: a file of feedback cannot be changed.
         """
-        self._book.forget(self._log.forget(hash_user(user_key(self._service), user)))
+        with self._forgetting:
+            self._owed |= self._log.forget(hash_user(user_key(self._service), user))
+            self._book.forget(self._owed)
+            self._owed.clear()
 
     def close(self) -> None:
         """Write what is not written yet. Blocks."""

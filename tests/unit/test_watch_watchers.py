@@ -1,0 +1,33 @@
+"""What watches a front forgets a user, also where that takes two attempts."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from penchant.serve.watch.feedback import FeedbackBook, Outcome, read_feedback
+from penchant.serve.watch.watchers import Watchers
+
+from .test_watch_prediction_log import rows, seen
+
+
+def test_what_came_of_a_forgotten_users_requests_is_forgotten_once_its_file_can_be_changed(
+    tmp_path: Path,
+) -> None:
+    watchers = Watchers(tmp_path, "one")
+    for request_id, user in (("r1", "ann"), ("r2", "bob")):
+        watchers.observer.answered(seen(request_id, user=user))
+    told = [Outcome(request_id=r, item="a", label=1, time=1) for r in ("r1", "r2")]
+    FeedbackBook(tmp_path, "other").add(told)
+    broken = tmp_path / "feedback-a.sqlite"
+    broken.mkdir()
+    for _ in range(2):
+        with pytest.raises(sqlite3.Error):
+            watchers.forget("ann")
+    broken.rmdir()
+    watchers.forget("ann")
+    watchers.close()
+    assert {row["request_id"] for row in rows(tmp_path)} == {"r2"}
+    assert read_feedback(tmp_path)["request_id"].to_list() == ["r2"]
