@@ -12,12 +12,15 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from penchant.platform.binary import auc, binary_per_request
 from penchant.platform.events import EventLog
 from penchant.platform.history import history_of, item_counts
+from penchant.platform.metrics import quick_ranks, ranking_metrics
 from penchant.platform.requests import Requests
 from penchant.platform.store import RunDirectory, write_json
 from penchant.platform.timeline import Block, Window
 from penchant.trainers.member import Member
+from penchant.trainers.text.model_card import tell_measured
 
 __all__ = ["keep_member", "masked_scores", "seen_items"]
 
@@ -59,18 +62,33 @@ def keep_member(
         same_as: a member of the run that is known to score the same, whose scores are copied.
     """
     member.save(run.member(member_id))
+    cards = sorted(run.member(member_id).rglob("README.md"))  # of what transformers loads
+    measured: dict[Block, dict[str, float]] = {}
     for block, asked in requests.items():
         if same_as is None:
             scores = masked_scores(member, log, asked, exclude_seen=exclude_seen)
         else:
             scores = run.read_predictions(block, same_as, asked.row)
         run.write_predictions(block, member_id, asked.row, scores)
-    card = {
+        if cards:
+            measured[block] = _means(scores, asked)
+    for card in cards:
+        tell_measured(card, log, facts, measured)
+    kept = {
         **facts,
         "params": member.num_parameters,
         "score_ms": _milliseconds(member, log, requests[Block.SELECT]),
     }
-    write_json(run.member(member_id) / "metrics.json", card)
+    write_json(run.member(member_id) / "metrics.json", kept)
+
+
+def _means(scores: NDArray[np.float32], requests: Requests) -> dict[str, float]:
+    """What a model card tells of a block."""
+    if requests.label is not None:
+        loss = binary_per_request(scores[:, 0], requests.label)["log_loss"]
+        return {"auc": auc(scores[:, 0], requests.label), "log_loss": float(loss.mean())}
+    found = ranking_metrics(quick_ranks(scores, requests, 10), requests)
+    return {name: float(found[name].mean()) for name in ("ndcg@10", "recall@10")}
 
 
 def _milliseconds(member: Member, log: EventLog, requests: Requests) -> float:

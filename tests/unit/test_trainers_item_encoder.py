@@ -194,6 +194,9 @@ def test_a_member_keeps_its_language_model_however_often_it_is_saved(tiny_base, 
         for root in (tmp_path / "one", tmp_path / "again", tmp_path / "two")
     )
     assert "text/model.safetensors" in one
+    card = one["text/README.md"].decode()
+    assert card.startswith("---\nlibrary_name: transformers\nbase_model: ")
+    assert json.loads(card.partition("```json\n")[2].partition("```")[0])["kind"] == "sequence"
     assert one == again == two
     scores = (m.score(here.log, here.asked()) for m in (member, loaded))
     np.testing.assert_array_equal(*scores)

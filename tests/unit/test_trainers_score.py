@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 
+from penchant.platform.binary import auc
 from penchant.platform.config import Requests as Spec
+from penchant.platform.metrics import quick_metric
 from penchant.platform.requests import all_requests
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
 from penchant.trainers.fit import load_member
 from penchant.trainers.score import keep_member, masked_scores, seen_items
+
+
+@pytest.mark.parametrize("place", ["baskets", "binary"])
+def test_the_card_of_a_model_tells_its_data_and_how_good_it_was(
+    place, world, recipes, fit_member, tmp_path
+):
+    here, run = world(place), RunDirectory(tmp_path)
+    member = fit_member(recipes["text"], here.past)
+    asked, facts = here.asked(), {"until_ms": here.until_ms}
+    halves = {Block.SELECT: asked.take(np.arange(12)), Block.TEST: asked}
+    keep_member(run, "m", member, here.log, halves, facts, exclude_seen=False)
+    card = (run.member("m") / "README.md").read_text()
+    known = here.log.time_ms[here.log.time_ms < here.until_ms]
+    day = datetime.fromtimestamp(known.min() / 1000, UTC).date()
+    assert f"| events | {len(known):,}, from {day}T" in card
+    scores = member.score(here.log, asked)
+    if place == "binary":
+        expected = f"auc {auc(scores[:, 0], asked.label):.4f}, log_loss "
+    else:
+        expected = f"ndcg@10 {quick_metric(scores, asked, 'ndcg@10'):.4f}, recall@10 "
+    assert card.count(f"| `test` | {expected}") == 1
+    assert card.count("\n| `select` | ") == 1
 
 
 def test_seen_items_are_all_that_came_before_the_request(make_log):

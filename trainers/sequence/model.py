@@ -20,6 +20,7 @@ from penchant.platform.requests import Requests
 from penchant.trainers.member import read_card, read_tensors, write_member
 from penchant.trainers.sequence.batches import build_batch, request_sequences, token_starts
 from penchant.trainers.sequence.network import SequenceNetwork
+from penchant.trainers.text.model_card import encoder_card
 
 __all__ = ["TEXT_FOLDER", "SequenceMember", "copier", "score_network"]
 
@@ -85,6 +86,7 @@ class SequenceMember:
         tensors = {name: t.detach().cpu().numpy() for name, t in self.network.state_dict().items()}
         if self.write_text is not None:
             self.write_text(directory / TEXT_FOLDER)
+            (directory / TEXT_FOLDER / "README.md").write_text(encoder_card(self.recipe))
         state: dict[str, Any] = {"num_items": self.network.num_items}
         if self.origin is not None:
             state["init_from"] = self.origin
