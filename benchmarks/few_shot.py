@@ -2,7 +2,8 @@
 
     python benchmarks/few_shot.py            # 5 draws a size, and all of the train part
     python benchmarks/few_shot.py --quick    # 2 draws of 16 and 64
-    python benchmarks/few_shot.py --text     # fine-tunes MiniLM too (`users`), minutes more
+    python benchmarks/few_shot.py --text     # fine-tunes MiniLM too (`users`), an hour more
+    python benchmarks/few_shot.py --text --draws 2   # fewer draws, wider intervals
 
 Protocol of Bao et al. 2023 (TALLRec, RecSys): a sample is a rating with the user's 10 ratings
 before it, the question is whether it is above 3, samples are split 8:1:1, and n of the train part
@@ -207,7 +208,9 @@ def tuned(prepared: Prepared, log: EventLog, answers: Rows) -> Member:
     return cast(Member, found)  # the first worker has it
 
 
-def measure(prepared: Prepared, split: Split, quick: bool, text: bool) -> list[dict[str, Any]]:
+def measure(
+    prepared: Prepared, split: Split, quick: bool, draws: int, text: bool
+) -> list[dict[str, Any]]:
     """A row for each size and member."""
     log, test = prepared.log, np.sort(split.test)
     likes, stars = (pseudo_users(log, test, stars=kept) for kept in (False, True))
@@ -226,7 +229,7 @@ def measure(prepared: Prepared, split: Split, quick: bool, text: bool) -> list[d
     rows = [row_of(split, 0, "likes in the history", [both(share)])]
     for size in (16, 64) if quick else tuple(PUBLISHED):
         found = []
-        for seed in range(2 if quick else 5):
+        for seed in range(draws):
             samples = np.random.default_rng(seed).choice(split.train, size, replace=False)
             found.append(judged(few_shot(prepared, samples, text=text and split.name == "users")))
         rows += [row_of(split, size, name, [one[name] for one in found]) for name in found[0]]
@@ -261,7 +264,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="TALLRec's few-shot setting on MovieLens-100K.")
     parser.add_argument("--quick", action="store_true", help="2 draws of 16 and 64 samples")
     parser.add_argument("--text", action="store_true", help="also fine-tune MiniLM, on `users`")
+    parser.add_argument("--draws", type=int, help="of each size; by default 5, or 2 with --quick")
     options = parser.parse_args()
+    draws = options.draws or (2 if options.quick else 5)
     rows, parts = [], {}
     with tempfile.TemporaryDirectory() as home:
         experiment = config.load_experiment(EXAMPLE, ())
@@ -273,7 +278,7 @@ def main() -> None:
             users = len(np.unique(prepared.log.user[split.test]))
             sizes = {"train": len(split.train), "test": len(split.test), "test_users": users}
             parts[split.name] = sizes | {"test_yes": round(test_yes, 3)}
-            rows += measure(prepared, split, options.quick, options.text)
+            rows += measure(prepared, split, options.quick, draws, options.text)
     summary = {
         "benchmark": "few_shot",
         "parts": parts,
