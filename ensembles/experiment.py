@@ -28,6 +28,7 @@ from penchant.platform.recipes import recipe_id
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
 from penchant.platform.tracking_settings import require_trackers
+from penchant.trainers.epoch_members import epochs_in
 from penchant.trainers.member import read_card
 from penchant.trainers.refit import REFIT, refit_recipes
 from penchant.trainers.search import experiment_recipes, fit_members
@@ -124,7 +125,7 @@ def _fit(prepared: Prepared, progress: Progress, address: str | None, stages: _S
                     blocks=(Block.SELECT, Block.TEST),
                 )
     return _Members(
-        ids=[recipe_id(recipe) for recipe in recipes],
+        ids=[*map(recipe_id, recipes), *epochs_in(prepared.run, recipes)],
         refits=[recipe_id(recipe) + REFIT for recipe in refits],
     )
 

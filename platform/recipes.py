@@ -173,6 +173,12 @@ class SequenceRecipe(RecipeBase):
         description="Take the mean weights of so many of the best epochs, if it does better on "
         "`select` than the best epoch alone.",
     )
+    epoch_members: int | None = Field(
+        default=None,
+        ge=2,
+        description="Keep so many of the best epochs as members of their own, too: candidates for "
+        "ensembles that cost no training.",
+    )
     batch_tokens: int = Field(default=2048, ge=16, description="Tokens of a global batch.")
     learning_rate: float = Field(default=3e-3, gt=0)
     weight_decay: float = Field(default=0.01, ge=0)
@@ -184,6 +190,11 @@ class SequenceRecipe(RecipeBase):
         if not self.ids and self.text is None:
             raise ValueError(
                 "a sequence member needs item vectors: set `ids: true` or name a `text` model"
+            )
+        if self.epoch_members is not None and (self.text_training or self.kept_epochs):
+            raise ValueError(
+                "epoch_members keeps weights of several epochs; it goes neither with kept_epochs, "
+                "which says which ones count, nor with text_training, whose model is not among them"
             )
         if self.text_training is not None and self.text is None:
             raise ValueError("text_training trains a language model: name it in `text`")
@@ -212,7 +223,15 @@ Recipe = Annotated[
 
 
 #: Settings that came later: where they are not used, a member keeps the id that it had before.
-_LATER = ("text_training", "init_from", "average", "kept_epochs", "alike", "question")
+_LATER = (
+    "text_training",
+    "init_from",
+    "average",
+    "kept_epochs",
+    "epoch_members",
+    "alike",
+    "question",
+)
 
 
 def recipe_id(recipe: Recipe) -> str:

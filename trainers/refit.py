@@ -32,6 +32,8 @@ def _fixed(run: RunDirectory, recipe: SequenceRecipe | TextRecipe) -> SequenceRe
             f"{name} is the mean of {', '.join(parts)}: it has no training of its own that could "
             "be done again. Combine without it, or serve the ensemble as it is."
         )
+    if recipe.kept_epochs is not None:
+        return recipe.model_copy(update={"name": name})
     history = facts["history"]
     losses = [epoch["select_loss"] for epoch in history]
     taken = [losses.index(min(losses))]
@@ -39,5 +41,9 @@ def _fixed(run: RunDirectory, recipe: SequenceRecipe | TextRecipe) -> SequenceRe
     if mean is not None and mean["select_loss"] < min(losses):
         taken = mean["averaged"]
     return recipe.model_copy(
-        update={"name": name, "kept_epochs": tuple(epoch + 1 for epoch in taken)}
+        update={
+            "name": name,
+            "kept_epochs": tuple(epoch + 1 for epoch in taken),
+            **({"epoch_members": None} if isinstance(recipe, SequenceRecipe) else {}),
+        }
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -94,17 +94,26 @@ def _train_one(
             "until_ms": past.until_ms,
         }
         asked = {block: prepared.requests[block] for block in blocks}
-        keep_member(
-            prepared.run,
-            member_id,
-            member,
-            prepared.log,
-            asked,
-            facts,
-            exclude_seen=spec.exclude_seen,
-        )
+        others: Mapping[int, Member] = getattr(member, "epochs", {})
+        parts = [(str(one.recipe.name), one, _up_to(at, facts)) for at, one in others.items()]
+        for name, one, found in [*parts, (member_id, member, facts)]:  # last: it counts as done
+            keep_member(
+                prepared.run,
+                name,
+                one,
+                prepared.log,
+                asked,
+                found,
+                exclude_seen=spec.exclude_seen,
+            )
     done = {"member": member_id, "state": "done", "seconds": time.perf_counter() - began}
     ray.train.report(done | {"untracked": {} if log is None else log.lost})
+
+
+def _up_to(epoch: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training had found when an epoch was over."""
+    history = facts["history"][: epoch + 1]
+    return {**facts, "history": history, "train_s": sum(one["seconds"] for one in history)}
 
 
 def _step_log(

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from penchant.platform.recipes import SequenceRecipe, Size
 from penchant.platform.text_recipes import TextRecipe
 from penchant.platform.tracking import STEPS_FILE, read_steps
+from penchant.trainers.member import read_card
 
 pytestmark = [pytest.mark.slow]
 
@@ -144,6 +145,23 @@ def test_a_mean_of_epochs_that_are_told_is_theirs(
         expected = (found[1, 1][name] + found[1, 3][name]) / 2
         np.testing.assert_allclose(mean, expected, rtol=TOLERANCE, atol=1e-6)
     assert any(not np.allclose(t, found[1, 3][n], atol=1e-3) for n, t in found[1, 1].items())
+
+
+def test_epochs_as_members_are_what_a_training_that_keeps_them_alone_gives(
+    train: Train, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The best of three epochs is the member itself; the other two stand beside it."""
+    _, history = train("sequence-epochs", "sequence", epoch_members=3, learning_rate=0.1)
+    losses = [epoch["select_loss"] for epoch in history]
+    others = sorted({1, 2, 3} - {losses.index(min(losses)) + 1})
+    root = next(tmp_path_factory.getbasetemp().glob("tracked*/sequence-epochs"))
+    kept = {read_card(place)[0].kept_epochs: place for place in root.glob("*-epoch-*")}
+    assert sorted(kept) == [(number,) for number in others]
+    train("sequence-only", "sequence", kept_epochs=others[:1], learning_rate=0.1)
+    alone = load_file(root.with_name("sequence-only") / "member" / "model.safetensors")
+    found = load_file(kept[others[0],] / "model.safetensors")
+    for tensor, expected in alone.items():
+        np.testing.assert_allclose(found[tensor], expected, rtol=TOLERANCE, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["sequence", "text"])

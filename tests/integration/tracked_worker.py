@@ -63,6 +63,8 @@ def main(task_path: str, rank: int, workers: int) -> None:
             )
             if rank == 0:
                 member.save(out / "member")
+                for other in member.epochs.values():
+                    other.save(out / str(other.recipe.name))
     if rank == 0:
         (out / "history.json").write_text(json.dumps(history))
     torch.distributed.barrier()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,12 +66,15 @@ class SequenceMember:
         write_text: writes the language model that learned with the network into a directory, for
             others: the network holds its items' vectors, and scoring needs no more.
         origin: the member that training began with, and the digest of its files.
+        epochs: other epochs of the same training, counted from 0, where the recipe keeps them as
+            members of their own; they are not saved with this one.
     """
 
     recipe: SequenceRecipe
     network: SequenceNetwork
     write_text: Callable[[Path], object] | None = None
     origin: dict[str, str] | None = None
+    epochs: Mapping[int, SequenceMember] = field(default_factory=dict)
 
     @property
     def num_parameters(self) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import torch.distributed
 from penchant.platform.recipes import SequenceRecipe, most_epochs
 from penchant.platform.requests import Requests
 from penchant.trainers.course import Course, Epoch, Group
+from penchant.trainers.epoch_members import epoch_recipe
 from penchant.trainers.init_from import init_network, origin, text_model
 from penchant.trainers.member import Past
 from penchant.trainers.sequence.engine import share_of_rate
@@ -91,7 +94,9 @@ def train_sequence(
         if steps is not None:
             steps.end_epoch(epoch)
         course.takes(recipe, loss)
-        kept = keep_epoch(kept, _wanted(recipe, course), course.next_epoch, learner.state)
+        most = max(recipe.average or 1, recipe.epoch_members or 1)
+        wanted = _wanted(recipe, course, most)
+        kept = keep_epoch(kept, wanted, course.next_epoch, learner.state)
         course.next_epoch += 1
         with tempfile.TemporaryDirectory() as partial:
             checkpoint = None
@@ -100,14 +105,14 @@ def train_sequence(
                 progress = {"course": vars(course)}
                 learner.save(kept, progress, checkpoint)
             report(epoch, checkpoint)
-    _take_best(learner, recipe, past, course, kept, judged, group)
+    taken = _take_best(learner, recipe, past, course, kept, judged, group)
     member = SequenceMember(
         recipe=recipe,
         network=learner.network,
         write_text=_text_writer(recipe, learner),
         origin=begun_with,
     )
-    return member, course.epochs
+    return replace(member, epochs=_epochs(member, course, kept, taken)), course.epochs
 
 
 def _take_best(
@@ -118,30 +123,52 @@ def _take_best(
     kept: Kept,
     judged: Requests,
     group: Group,
-) -> None:
+) -> list[int]:
     """The mean of the best epochs where that does better on `select`, else the best epoch.
 
     Where the recipe says which epochs it is, `select` is not asked: it may have been learned from.
+
+    Returns:
+        The epochs that it is.
     """
-    epochs = _wanted(recipe, course)
+    epochs = _wanted(recipe, course, recipe.average or 1)
     if recipe.kept_epochs is not None:
         learner.restore(mean_weights(kept, epochs))
-        return
+        return epochs
     if len(epochs) > 1:
         learner.restore(mean_weights(kept, epochs))
         loss, metric = _judge(learner.network, recipe, past, judged, group)
         found = {"averaged": sorted(epochs), "select_loss": loss, "select_metric": metric}
         course.epochs[-1]["mean"] = found
         if loss < course.best_loss:
-            return
+            return epochs
     learner.restore(weights_of(kept, course.best_epoch))
+    return [course.best_epoch]
 
 
-def _wanted(recipe: SequenceRecipe, course: Course) -> list[int]:
-    """The epochs whose weights count, as far as is known by now."""
+def _wanted(recipe: SequenceRecipe, course: Course, most: int) -> list[int]:
+    """The epochs whose weights count, as far as is known by now, `most` where nothing says more."""
     if recipe.kept_epochs is not None:
         return [epoch - 1 for epoch in recipe.kept_epochs]
-    return best_epochs(course.epochs, recipe.average or 1)
+    return best_epochs(course.epochs, most)
+
+
+def _epochs(
+    member: SequenceMember, course: Course, kept: Kept, taken: list[int]
+) -> dict[int, SequenceMember]:
+    """The best epochs as members of their own, where the recipe asks for them.
+
+    Args:
+        taken: epochs that the member itself is; one that is all of it is no other member.
+    """
+    found = {}
+    for epoch in best_epochs(course.epochs, member.recipe.epoch_members or 0):
+        if [epoch] != taken:
+            network = deepcopy(member.network)
+            network.load_state_dict(weights_of(kept, epoch))
+            recipe = epoch_recipe(member.recipe, epoch)
+            found[epoch] = replace(member, recipe=recipe, network=network)
+    return found
 
 
 def _learner(
