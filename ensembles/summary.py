@@ -12,8 +12,8 @@ from typing import Any
 from penchant.ensembles.artefacts.artefact import save_ensemble
 from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.combinations.linear import Linear
-from penchant.ensembles.comparing.comparison import Candidate, Comparison
-from penchant.ensembles.comparing.findings import findings
+from penchant.ensembles.comparing.comparison import Comparison
+from penchant.ensembles.comparing.findings import ensemble_json, findings
 from penchant.ensembles.comparing.verdict import verdict
 from penchant.ensembles.promises.assurance import Assurance
 from penchant.platform.cluster import cpu_budget
@@ -63,7 +63,7 @@ def build_report(
             *(_member(prepared, comparison, name, test) for name, test in refitted.items()),
         ],
         "best_single": comparison.best_single,
-        "ensembles": [_ensemble(comparison.metric, found) for found in comparison.candidates],
+        "ensembles": [ensemble_json(comparison.metric, found) for found in comparison.candidates],
         **findings(comparison),
         "recommended": comparison.choice,
         "machine": _machine(),
@@ -157,28 +157,6 @@ def _member(
         ),
         "test": _json(test),
     }
-
-
-def _ensemble(metric: str, candidate: Candidate) -> dict[str, Any]:
-    made: dict[str, Any] = {
-        "name": candidate.combiner,
-        "combiner": candidate.combiner,
-        "weights": dict(candidate.combination.shares),
-        "blend": {
-            metric: {"mean": candidate.blend},
-            "gain_on_unseen_users": candidate.blend_gain.to_json(),
-        },
-        "test": _json(candidate.test),
-        "difference_to_best_single": _json(candidate.difference),
-    }
-    if metric in candidate.test:
-        made["gap_blend_to_test"] = candidate.test[metric].mean - candidate.blend
-    chances = {
-        "gain_p": candidate.gain_p,
-        "permutation_p": candidate.permutation_p,
-        "holm_p": candidate.holm_p,
-    }
-    return made | {name: p for name, p in chances.items() if p is not None}
 
 
 def _json(metrics: Mapping[str, Interval]) -> dict[str, dict[str, float | None]]:

@@ -21,7 +21,7 @@ class Cost:
     """Measured cost of a member: time to score one request alone, and its size."""
 
     score_ms: float
-    params: int
+    params: int | None = None  # None: nobody knows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Option:
     gain: Interval | None = None  # over the best member that fits, on unseen users; None: a member
     latency_ms: float
     work_ms: float
-    params: int
+    params: int | None
 
     @classmethod
     def of(
@@ -55,6 +55,7 @@ class Option:
             work_ms: what a request costs where not every member is asked; None: their sum.
         """
         parts = [costs[member] for member in used]
+        sizes = [part.params for part in parts if part.params is not None]
         together = [used] if stages is None else stages
         return cls(
             name=name,
@@ -63,7 +64,7 @@ class Option:
             gain=gain,
             latency_ms=sum(max(costs[name].score_ms for name in stage) for stage in together),
             work_ms=sum(part.score_ms for part in parts) if work_ms is None else work_ms,
-            params=sum(part.params for part in parts),
+            params=sum(sizes) if len(sizes) == len(parts) else None,
         )
 
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from penchant.ensembles.comparing.ablation import Ablation
 from penchant.ensembles.comparing.choice import Option, pareto
-from penchant.ensembles.comparing.comparison import Comparison
+from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import Diversity
 from penchant.ensembles.comparing.segments import SegmentResult
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import LOWER_IS_BETTER
 
-__all__ = ["findings"]
+__all__ = ["ensemble_json", "findings"]
 
 
 def findings(comparison: Comparison) -> dict[str, Any]:
@@ -37,6 +37,29 @@ def findings(comparison: Comparison) -> dict[str, Any]:
     if comparison.diversity is not None:
         found["diversity"] = _diversity(comparison.diversity)
     return {name: part for name, part in found.items() if part}
+
+
+def ensemble_json(metric: str, candidate: Candidate) -> dict[str, Any]:
+    """One of `ensembles` of `report.json`."""
+    made: dict[str, Any] = {
+        "name": candidate.combiner,
+        "combiner": candidate.combiner,
+        "weights": dict(candidate.combination.shares),
+        "blend": {
+            metric: {"mean": candidate.blend},
+            "gain_on_unseen_users": candidate.blend_gain.to_json(),
+        },
+        "test": _each(candidate.test),
+        "difference_to_best_single": _each(candidate.difference),
+    }
+    if metric in candidate.test:
+        made["gap_blend_to_test"] = candidate.test[metric].mean - candidate.blend
+    chances = {
+        "gain_p": candidate.gain_p,
+        "permutation_p": candidate.permutation_p,
+        "holm_p": candidate.holm_p,
+    }
+    return made | {name: p for name, p in chances.items() if p is not None}
 
 
 def _option(option: Option, on_front: bool) -> dict[str, Any]:

@@ -14,30 +14,28 @@ splits metrics into repeat and explore.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from penchant.ensembles.combiners.combiner import quality
 from penchant.ensembles.comparing.ablation import ablate
 from penchant.ensembles.comparing.ceiling import recall_ceiling
 from penchant.ensembles.comparing.checks import check_blocks, check_predictions
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
 from penchant.ensembles.comparing.diversity import diversity
-from penchant.ensembles.comparing.fitting import fit_all, fittable, merged
+from penchant.ensembles.comparing.fitting import fittable, merged
+from penchant.ensembles.comparing.foreign_blend import fit_on_blend
 from penchant.ensembles.comparing.foreign_report import ForeignComparison
+from penchant.ensembles.comparing.foreign_terms import cutoff_notes, make_terms
 from penchant.ensembles.comparing.judge import Judge, Sheet
+from penchant.ensembles.comparing.savings import try_curve
 from penchant.ensembles.comparing.score_table import BlockLayout, Table, read_score_table
 from penchant.ensembles.comparing.segments import judge_segments, segments_of_requests
-from penchant.ensembles.comparing.unseen import UnseenUsers
 from penchant.ensembles.predictions import Blend, Predictions, Test
-from penchant.platform import config
-from penchant.platform.errors import ConfigError
 from penchant.platform.metrics import check_metric, sign_of
 from penchant.platform.significance import holm
 from penchant.platform.timeline import Block
@@ -104,6 +102,11 @@ def compare_scores(
     seen: NDArray[np.bool_] | None = None,
     combiners: Sequence[str] = ("mean", "greedy"),
     bootstrap: int = 1000,
+    cost_ms: Mapping[str, float] | None = None,
+    fitted_until: Mapping[str, datetime] | None = None,
+    max_latency_ms: float | None = None,
+    max_members: int | None = None,
+    max_cost_ms: float | None = None,
 ) -> ForeignComparison:
     """Fit every combiner on `blend`, judge everything once on `test`.
 
@@ -116,35 +119,44 @@ def compare_scores(
             are no figures of repeat and explore.
         combiners: names as in an experiment's `ensemble.combiners`.
         bootstrap: resamples of users behind every interval.
+        cost_ms: milliseconds that each model takes for a request; cascades, limits of time and
+            the Pareto front need it.
+        fitted_until: the end of what each model has learned from; a naive time is UTC.
+        max_latency_ms: limit of the slowest model, as in an experiment's `ensemble`; so are
+            `max_members` and `max_cost_ms`.
 
     Raises:
-        ConfigError: the metric or a combiner is not known.
-        DataError: the predictions cannot be compared, see `checks.py`.
+        ConfigError: the metric, a combiner or a model is not known, or no model fits the limits.
+        DataError: the predictions cannot be compared, see `checks.py`, or a model was fitted on
+            what came after the first request of blend.
     """
     task = "next_item" if test.requests.label is None else "binary"
     check_metric(metric, task)
-    settings = _settings(combiners, bootstrap)
+    asked_of = {
+        "combiners": combiners,
+        "bootstrap": bootstrap,
+        "max_latency_ms": max_latency_ms,
+        "max_members": max_members,
+        "max_cost_ms": max_cost_ms,
+    }
+    terms = make_terms(blend.scores, cost_ms, asked_of)
     check_blocks(blend, test)
+    late = cutoff_notes(fitted_until, list(blend.scores), int(blend.requests.time_ms.min()))
     asked, asked_before = test.requests.row, len(blend.requests)
     blend, notes = check_predictions(blend)
     test, more = check_predictions(test)
+    notes += [note for note in more if note not in notes]
     if seen is not None:
         seen = seen[np.isin(asked, test.requests.row)]
-    judge = Judge(test.requests, _known(seen, test), metric, bootstrap, settings.seed)
-    sign = sign_of(metric)
-    values = {name: quality(part, blend.requests, metric) for name, part in blend.scores.items()}
-    best = max(values, key=lambda name: values[name])
+    judge = Judge(test.requests, _known(seen, test), metric, bootstrap, terms.settings.seed)
+    fitted = fit_on_blend(blend, metric, terms, notes.append)
+    single = fitted.best_single
     sheets = {name: _sheet(judge, part, seen) for name, part in test.scores.items()}
-    short, chosen = fittable(blend, settings, None, notes.append)
-    if len(short.scores) < 2:  # there is nothing to combine
-        chosen = []
-    unseen = UnseenUsers(short, metric, best, bootstrap, settings.seed)
-    fitted = list(fit_all(chosen, short, metric, unseen))
-    chances = unseen.chances()
-    normal = test.normalized(short.normalization)
-    combined = [_sheet(judge, merged(one.combination, test, normal), seen) for one in fitted]
+    normal = test.normalized(fitted.normalization)
+    combined = [_sheet(judge, merged(one.combination, test, normal), seen) for one in fitted.each]
+    savings = None if fitted.curve is None else try_curve(fitted.curve, normal, metric)
     del normal
-    p = judge.permutation_p(combined, sheets[best])
+    p = judge.permutation_p(combined, sheets[single])
     candidates = [
         Candidate(
             combiner=one.combiner.name,
@@ -152,28 +164,32 @@ def compare_scores(
             blend=one.value,
             blend_gain=one.gain,
             gain_within=one.gain_within,
-            gain_p=chances.get(one.combiner.name, 1.0),
+            gain_p=fitted.chances.get(one.combiner.name, 1.0),
             test=judge.table(sheet),
-            difference=judge.differences(sheet, sheets[best]),
+            difference=judge.differences(sheet, sheets[single]),
             permutation_p=raw,
             holm_p=corrected,
         )
-        for one, sheet, raw, corrected in zip(fitted, combined, p, holm(p), strict=True)
+        for one, sheet, raw, corrected in zip(fitted.each, combined, p, holm(p), strict=True)
     ]
     comparison = Comparison(
         metric=metric,
-        best_single=best,
+        best_single=single,
+        budget=fitted.budget,
+        rival=fitted.rival,
         select={},
         members={name: judge.table(sheet) for name, sheet in sheets.items()},
         candidates=candidates,
-        blend={name: sign * value for name, value in values.items()},
+        blend=fitted.values,
+        options=fitted.options,
         ceilings=[
             *recall_ceiling(blend, metric, asked_before),
             *recall_ceiling(test, metric, len(asked)),
         ],
         diversity=diversity(test.scores, sheets, metric),
+        cascade=savings,
     )
-    return ForeignComparison(comparison=comparison, notes=[*notes, *more])
+    return ForeignComparison(comparison=comparison, notes=[*notes, *late], terms=terms)
 
 
 def look_closer(
@@ -201,9 +217,9 @@ def look_closer(
     if seen is not None:
         seen = seen[np.isin(scores.test.requests.row, test.requests.row)]
     best = max(made, key=lambda one: sign_of(metric) * one.blend_gain.mean)
-    settings = _settings([best.combiner], bootstrap)
+    settings = found.terms.settings.model_copy(update={"combiners": (best.combiner,)})
     judge = Judge(test.requests, _known(seen, test), metric, bootstrap, settings.seed)
-    short, [combiner] = fittable(blend, settings, None, _say_nothing)
+    short, [combiner] = fittable(blend, settings, found.terms.cost_ms, _say_nothing)
     normal = test.normalized(short.normalization)
     combined = {one.combiner: merged(one.combination, test, normal) for one in made}
     judged = {name: _sheet(judge, part, seen) for name, part in combined.items()}
@@ -221,14 +237,6 @@ def look_closer(
 
 def _say_nothing(_: str) -> None:
     """What `compare_scores` has told already."""
-
-
-def _settings(combiners: Sequence[str], bootstrap: int) -> config.Ensemble:
-    try:
-        return config.Ensemble.model_validate({"combiners": combiners, "bootstrap": bootstrap})
-    except ValidationError as error:
-        told = "; ".join(f"{f['loc'][0]}: {f['msg']}, got {f['input']!r}" for f in error.errors())
-        raise ConfigError(f"compare_scores: {told}. Correct the argument.") from error
 
 
 def _known(seen: NDArray[np.bool_] | None, test: Predictions[Test]) -> NDArray[np.bool_] | None:

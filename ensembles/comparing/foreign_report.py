@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from penchant.ensembles.comparing.comparison import Candidate, Comparison
-from penchant.ensembles.comparing.findings import findings
+from penchant.ensembles.comparing.findings import ensemble_json, findings
+from penchant.ensembles.comparing.foreign_terms import Terms
 from penchant.platform.intervals import Interval
 
 __all__ = ["ForeignComparison"]
@@ -21,6 +23,7 @@ class ForeignComparison:
 
     comparison: Comparison
     notes: list[str]
+    terms: Terms  # that were asked for, for a closer look
 
     def table(self) -> pl.DataFrame:
         """A row a member and a combination: the target metric on `test`, and what it gains.
@@ -44,28 +47,29 @@ class ForeignComparison:
     def verdict(self) -> str:
         """The recommendation in a sentence."""
         found, best = self.comparison, self.comparison.recommended
+        use = f"Within {found.budget}, use" if found.budget.limited else "Use"
         if best is None:
             return (
-                f"Use {found.best_single} alone: on users of blend that fitted no weights, no "
+                f"{use} {found.alone} alone: on users of blend that fitted no weights, no "
                 "combination was surely better."
             )
-        gain = best.blend_gain
+        gain = best.gain_within
         return (
-            f"Use {best.combiner} of {len(best.combination.shares)} models: on users of blend "
+            f"{use} {best.combiner} of {len(best.combination.shares)} models: on users of blend "
             f"that fitted no weights it gained {gain.mean:+.4f} [{gain.low:+.4f}, {gain.high:+.4f}]"
-            f" {found.metric} over {found.best_single}."
+            f" {found.metric} over {found.alone}."
         )
 
     def to_json(self) -> dict[str, Any]:
         """All that was found, as plain values; a figure that does not exist is None."""
-        found, best = self.comparison, self.comparison.recommended
+        found = self.comparison
         return {
             **findings(found),
             "metric": found.metric,
             "verdict": self.verdict(),
             "notes": self.notes,
             "best_single": found.best_single,
-            "recommended": found.best_single if best is None else best.combiner,
+            "recommended": found.choice,
             "models": {name: _each(test) for name, test in found.members.items()},
             "combinations": [
                 {
@@ -78,6 +82,44 @@ class ForeignComparison:
                 }
                 for made in found.candidates
             ],
+        }
+
+    def to_html(self, directory: Path, name: str = "comparison") -> Path:
+        """Write the page of a run's report, with its JSON and Markdown; returns the page's path.
+
+        Args:
+            directory: where to write; it is made if needed.
+            name: the page's title.
+        """
+        from penchant.ensembles.page.report import write_report  # charts take a second to import
+
+        return write_report(self._report(name), directory)
+
+    def _report(self, name: str) -> dict[str, Any]:
+        """As `docs/report.schema.json` describes it; nothing is known of recipes and data."""
+        found, costs = self.comparison, self.terms.cost_ms or {}
+        return {
+            **findings(found),
+            "schema": 1,
+            "name": name,
+            "task": "next_item" if "@" in found.metric else "binary",
+            "metric": found.metric,
+            "members": [
+                {
+                    "id": model,
+                    "kind": "foreign",
+                    "window": {},
+                    "score_ms": costs.get(model),
+                    "blend": {found.metric: {"mean": found.blend[model]}},
+                    "test": _each(test),
+                }
+                for model, test in found.members.items()
+            ],
+            "best_single": found.best_single,
+            "ensembles": [ensemble_json(found.metric, made) for made in found.candidates],
+            "recommended": found.choice,
+            "verdict": self.verdict(),
+            "notes": self.notes,
         }
 
     def to_markdown(self) -> str:

@@ -21,6 +21,7 @@ _KINDS = {
     "boosted": "Boosted trees over habits: recency, frequency, intervals, item features",
     "sequence": "A transformer over the history, with a copy head",
     "text": "A language model that reads the history as text, fine-tuned on requests",
+    "foreign": "A model from elsewhere",
     "zero_shot": "A language model that is asked directly, without training",
 }
 
@@ -71,7 +72,9 @@ def recipe_words(member: Mapping[str, Any]) -> str:
     for told in ("size dim", "size layers"):
         settings.pop(told, None)
     said = ", ".join(f"{name} {value}" for name, value in settings.items())
-    return f"{what}, on {_window(member['window'])}." + (f" Set: {said}." if said else "")
+    if member["kind"] != "foreign":
+        what += f", on {_window(member['window'])}"
+    return f"{what}." + (f" Set: {said}." if said else "")
 
 
 def _window(window: Mapping[str, Any]) -> str:

@@ -22,6 +22,8 @@ __all__ = ["ablation", "origins", "prices", "segments"]
 _TITLES = {
     ("users", "cold"): "Users new since the members were fitted",
     ("users", "warm"): "Users known to the members",
+    ("users", "new"): "Users who were not asked in blend",
+    ("users", "asked before"): "Users who were asked in blend, too",
     ("items", "cold"): "Items new since the members were fitted",
     ("items", "warm"): "Items known to the members",
     ("recency", "no event"): "No event before",

@@ -167,7 +167,10 @@ def members(report: Mapping[str, Any]) -> Table | None:
                 quality_cell(interval(member.get("test"), metric)),
                 *(quality_cell(interval(member.get("test"), name)) for name in slices),
                 Cell(text=member["kind"], order=member["kind"]),
-                Cell(text=window.label, order=window.days or window.events or float("inf")),
+                Cell(
+                    text=window.label if member["window"] else MISSING,
+                    order=window.days or window.events or float("inf"),
+                ),
                 Cell(text=member.get("size") or MISSING, order=member.get("size")),
                 _optional(member.get("train_s"), figures.duration),
                 number(member.get("params")),

@@ -69,7 +69,7 @@ def test_models_with_noise_of_their_own_are_better_together():
         assert made.difference["ndcg@10"].low > 0
     assert found.comparison.recommended is not None
     assert found.verdict().startswith(f"Use {found.comparison.recommended.combiner} of 2 models")
-    assert found.notes == []
+    assert found.notes == ["cut-offs unknown, so a leak cannot be ruled out: m0, m1"]
 
 
 def test_the_table_holds_what_a_peer_library_measures():
@@ -112,7 +112,7 @@ def test_weights_are_not_fitted_on_a_handful_of_labels():
     scores = read_scores(answers(size=300), task="binary")
     found = compare_scores(scores.blend, scores.test, "auc", combiners=["greedy"], bootstrap=100)
     assert [made.combiner for made in found.comparison.candidates] == ["mean"]
-    assert found.notes == ["blend: fewer than 200 labels of one kind: no weights are fitted"]
+    assert "blend: fewer than 200 labels of one kind: no weights are fitted" in found.notes
 
 
 def test_repeats_are_told_apart_only_where_they_are_known():
@@ -134,7 +134,7 @@ def test_requests_without_a_target_are_left_out_of_scores_and_of_seen():
     found = compare_scores(scores.blend, scores.test, "hr@3", seen=scores.seen, bootstrap=100)
     rest = read_scores(frame.filter(pl.col("request") % 10 != 9))
     expected = compare_scores(rest.blend, rest.test, "hr@3", seen=rest.seen, bootstrap=100)
-    assert found.notes == [
+    assert found.notes[:2] == [
         f"{block}: 16 of 160 requests have no target and are left out"
         for block in ("blend", "test")
     ]
@@ -168,7 +168,7 @@ def test_one_model_has_nothing_to_be_combined_with():
 def test_a_constant_model_and_few_users_are_told():
     scores = read_scores(drawn(users=20).with_columns(m1=0.5))
     found = compare_scores(scores.blend, scores.test, "ndcg@10", bootstrap=100)
-    assert [note.partition(",")[0] for note in found.notes] == [
+    assert [note.partition(",")[0] for note in found.notes[:4]] == [
         "blend: m1: constant scores",
         "blend: 20 users",
         "test: m1: constant scores",
