@@ -15,8 +15,8 @@ from penchant.ensembles.comparing.over_origins import gains_of, with_origins
 from penchant.ensembles.comparing.refitted import judge_refits
 from penchant.ensembles.page.curves import read_curves
 from penchant.ensembles.page.report import write_report
-from penchant.ensembles.promises.assurance import assure
-from penchant.ensembles.summary import build_report, combinations_of, save_artefacts
+from penchant.ensembles.promises.assurance import assure, promise
+from penchant.ensembles.summary import SINGLE, build_report, combinations_of, save_artefacts
 from penchant.platform.cluster import start_ray
 from penchant.platform.config import Ensemble, Experiment
 from penchant.platform.errors import ConfigError, PenchantError
@@ -238,8 +238,10 @@ def _finish(
         refitted = judge_block(prepared, Block.TEST, members.refits)
         refits = judge_refits(prepared, combinations_of(comparison), members.refits)
         progress.say("what can be promised: calibration and sets")
-        assured = assure(prepared, comparison.shipped)
-        save_artefacts(prepared, comparison, assured, refits)
+        promised = promise(prepared, combinations_of(comparison))
+        shipped = promised.get(comparison.choice, promised[SINGLE])
+        assured = assure(prepared, comparison.shipped, shipped)
+        save_artefacts(prepared, comparison, promised, refits)
     seconds, peak_bytes = _over_all_runs(prepared, stages, memory)
     report = build_report(prepared, comparison, refitted, seconds, peak_bytes)
     report = with_origins(report, origins.reports)

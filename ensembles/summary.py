@@ -15,7 +15,7 @@ from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.comparing.comparison import Comparison
 from penchant.ensembles.comparing.findings import ensemble_json, findings
 from penchant.ensembles.comparing.verdict import verdict
-from penchant.ensembles.promises.assurance import Assurance
+from penchant.ensembles.promises.assurance import Promised
 from penchant.platform.cluster import cpu_budget
 from penchant.platform.describe import describe
 from penchant.platform.events import read_log_card
@@ -84,13 +84,13 @@ def combinations_of(comparison: Comparison) -> dict[str, Combination]:
 def save_artefacts(
     prepared: Prepared,
     comparison: Comparison,
-    assured: Assurance | None = None,
+    promised: Mapping[str, Promised] | None = None,
     refits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> None:
     """Save every combination, and the best single member, as something Serve can load.
 
     Args:
-        assured: of what is recommended; goes into that artefact.
+        promised: by name, what `blend` lets one promise; goes into the card.
         refits: by name, what a refit changed on `test`; goes into the card beside `test`.
     """
     blocks = prepared.blocks.to_json()
@@ -102,14 +102,10 @@ def save_artefacts(
     }
     tests = {c.combiner: c.test for c in comparison.candidates}
     tests[SINGLE] = comparison.members[comparison.alone]
-    shipped = comparison.shipped
     for name, combination in combinations_of(comparison).items():
         figures: dict[str, Any] = {"test": _json(tests[name])}
-        if assured is not None and combination == shipped:
-            figures["calibrator"] = assured.calibrator.model_dump(mode="json")
-            figures["sets"] = [
-                {"size": kept.size, "promised": level} for level, kept in assured.sets.items()
-            ]
+        if promised is not None:
+            figures |= promised[name].to_json()
         if refits is not None and name in refits:
             of = f"the same weights over members refitted with data until {blocks['test']}"
             figures["refit"] = {"of": of, **refits[name]}

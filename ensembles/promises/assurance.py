@@ -1,4 +1,4 @@
-"""What can be promised of a combination: calibrator and sets from `blend`, tried on `test`.
+"""What can be promised of combinations: calibrator and sets from `blend`, tried on `test`.
 
 For `next_item` a set is a promise in words that a shop can use: "one of these k items is in the
 next basket, nine times of ten" (split conformal prediction, see `conformal.py`).
@@ -6,7 +6,7 @@ next basket, nine times of ten" (split conformal prediction, see `conformal.py`)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.ensembles.combinations.combination import Combination, combine
+from penchant.ensembles.comparing.fitting import merged
 from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
 from penchant.ensembles.promises.calibrate import Calibrator, best_calibrator, calibration_loss
 from penchant.ensembles.promises.conformal import Coverage, TopSet, fit_top_set, measure_coverage
@@ -22,9 +23,24 @@ from penchant.ensembles.promises.reliability import Reliability, reliability
 from penchant.platform.prepared import Prepared
 from penchant.platform.timeline import Block
 
-__all__ = ["Assurance", "Kept", "assure"]
+__all__ = ["Assurance", "Kept", "Promised", "assure", "promise"]
 
 LEVELS = (0.8, 0.9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promised:
+    """What `blend` lets one promise."""
+
+    calibrator: Calibrator
+    lists: Sequence[TopSet]  # the shortest that keeps each level; `next_item` only
+
+    def to_json(self) -> dict[str, Any]:
+        """For the card of an artefact."""
+        return {
+            "calibrator": self.calibrator.model_dump(mode="json"),
+            "sets": [{"size": kept.size, "promised": kept.level} for kept in self.lists],
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,26 +71,37 @@ class Assurance:
         }
 
 
-def assure(prepared: Prepared, combination: Combination) -> Assurance:
-    """Fit on `blend` and try on `test`; all candidates count, so no shortlist is used.
+def promise(prepared: Prepared, combinations: Mapping[str, Combination]) -> dict[str, Promised]:
+    """What `blend` lets one promise of each; all candidates count, so no shortlist is used.
 
     The weights were fitted on `blend` too, by a handful of numbers: the calibrator is flattered
     by that as little as they are. What holds is what `test` says.
     """
-    members = list(combination.shares)
-    blend: Predictions[Blend] = read_predictions(prepared, Block.BLEND, members)
-    merged = combine(combination, blend.scores, blend.facts)
-    calibrator = best_calibrator(merged, blend)
+    members = {name for combination in combinations.values() for name in combination.shares}
+    blend: Predictions[Blend] = read_predictions(prepared, Block.BLEND, sorted(members))
     binary = blend.requests.label is not None
-    lists = [] if binary else [fit_top_set(merged, blend, level, "some") for level in LEVELS]
-    del merged, blend
+    hows = {one.normalization for one in combinations.values() if len(one.shares) > 1}
+    normal = {how: blend.normalized(how) for how in hows}
+    found = {}
+    for name, combination in combinations.items():
+        scores = merged(combination, blend, normal.get(combination.normalization, blend))
+        found[name] = Promised(
+            calibrator=best_calibrator(scores, blend),
+            lists=[] if binary else [fit_top_set(scores, blend, at, "some") for at in LEVELS],
+        )
+    return found
+
+
+def assure(prepared: Prepared, combination: Combination, promised: Promised) -> Assurance:
+    """Try on `test` what `blend` promised of a combination."""
+    members = list(combination.shares)
     test: Predictions[Test] = read_predictions(prepared, Block.TEST, members)
     scores = combine(combination, test.scores, test.facts)
     return Assurance(
-        calibrator=calibrator,
-        log_loss=calibration_loss(calibrator, scores, test.requests),
-        reliability=_reliability(calibrator, scores, test),
-        sets={found.level: _kept(found, scores, test) for found in lists},
+        calibrator=promised.calibrator,
+        log_loss=calibration_loss(promised.calibrator, scores, test.requests),
+        reliability=_reliability(promised.calibrator, scores, test),
+        sets={found.level: _kept(found, scores, test) for found in promised.lists},
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from penchant.ensembles.combinations.combination import combine
 from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.page.promise_tables import promises
 from penchant.ensembles.predictions import Predictions
 from penchant.ensembles.promises import assurance
-from penchant.ensembles.promises.assurance import Assurance, assure
+from penchant.ensembles.promises.assurance import Assurance, assure, promise
+from penchant.ensembles.promises.calibrate import best_calibrator
+from penchant.ensembles.promises.conformal import fit_top_set
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block
 
@@ -40,7 +44,8 @@ def assured(monkeypatch):
     def make(blend: list[int], test: list[int]) -> Assurance:
         blocks = {Block.BLEND: block(Block.BLEND, blend), Block.TEST: block(Block.TEST, test)}
         monkeypatch.setattr(assurance, "read_predictions", lambda _, name, __: blocks[name])
-        return assure(SimpleNamespace(), Linear(normalization="none", weights={"a": 1.0}))
+        alone = Linear(normalization="none", weights={"a": 1.0})
+        return assure(SimpleNamespace(), alone, promise(SimpleNamespace(), {"a": alone})["a"])
 
     return make
 
@@ -54,6 +59,25 @@ def test_two_levels_that_need_the_same_list_are_both_promised(assured) -> None:
     assert [one["coverage"]["mean"] for one in told] == [0.75, 0.75]
     assert all(one["weeks"] for one in told)
     assert "75.0% was kept, 15.0 points under" in found.to_json()["drift"]
+
+
+def test_combinations_are_promised_together_what_each_is_promised_alone(monkeypatch) -> None:
+    """One of them has its members normalised, one takes a member's scores as they are."""
+    blend = block(Block.BLEND, [1, 1, 2, 3, 1, 2, 1, 4, 2])
+    draw = np.random.default_rng(0)
+    scores = {name: draw.normal(size=(9, 4)).astype(np.float32) for name in ("a", "b")}
+    blend = replace(blend, scores=scores)
+    monkeypatch.setattr(assurance, "read_predictions", lambda *_: blend)
+    both = {
+        "single": Linear(normalization="none", weights={"a": 1.0}),
+        "mean": Linear(normalization="zscore", weights={"a": 0.5, "b": 0.5}),
+    }
+    found = promise(SimpleNamespace(), both)
+    for name, combination in both.items():
+        merged = combine(combination, scores, None)
+        assert found[name].calibrator == best_calibrator(merged, blend)
+        sizes = [fit_top_set(merged, blend, level, "some").size for level in (0.8, 0.9)]
+        assert [kept.size for kept in found[name].lists] == sizes
 
 
 def test_a_level_that_too_few_requests_can_promise_is_told_as_such(assured) -> None:

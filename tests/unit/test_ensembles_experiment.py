@@ -118,6 +118,20 @@ def test_comparing_again_keeps_the_origins_and_what_they_say_together(three) -> 
         assert again[key] == first[key] == written(directory)[key]
 
 
+def test_every_artefact_has_promises_and_those_of_the_shipped_one_are_the_reports(three) -> None:
+    directory, report = three
+    for name in ("single", "mean", "greedy"):
+        made = card(directory, name)
+        assert made["calibrator"]["kind"] in ("identity", "temperature")
+        assert [one["promised"] for one in made["sets"]] == [0.8, 0.9]
+    shipped = card(directory, {"mean": "mean", "greedy": "greedy"}.get(report["recommended"], "single"))
+    told = report["assurance"]
+    assert shipped["calibrator"] == told["calibrator"]
+    assert shipped["sets"] == [
+        {"size": one["size"], "promised": one["promised"]} for one in told["sets"]
+    ]
+
+
 def test_origins_are_compared_again_with_the_settings_that_are_asked_for(three) -> None:
     directory, first = three
     again = compare_again(directory, QUIET, {"combiners": ("mean",)})
