@@ -1,11 +1,14 @@
 """Hurts a served ensemble in every way that its service owner fears, and says what happened.
 
-    python benchmarks/serve_drills.py runs/demo                  # about 40 minutes, with the soak
-    python benchmarks/serve_drills.py runs/demo --quick          # two minutes
+    python benchmarks/serve_drills.py runs/demo                  # about 45 minutes, with the soak
+    python benchmarks/serve_drills.py runs/demo --quick          # shorter loads, no soak
+    python benchmarks/serve_drills.py runs/demo --only kill      # one drill, or several
     python benchmarks/serve_drills.py runs/demo --table docs/serving.md
 
 The run must have been compared: two of its ensembles take turns. Each row says what was promised
-and whether it was kept; a row without a promise is measured only. The last line is one JSON object.
+and whether it was kept; a row without a promise is measured only. A drill that cannot be done is a
+broken promise, and the next one begins; Ctrl-C writes what there is. The last line is one JSON
+object.
 """
 
 from __future__ import annotations
@@ -14,27 +17,31 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
-from drills import changes, failures
-from drills.load import saturation
+from drills import changes, copies, failures, strain, truth
+from drills.bad_bodies import bad_bodies
+from drills.disk import lose_disk
+from drills.flood import flood
+from drills.ground import Ground
 from drills.nodes import lose_node, lose_store
+from drills.row import Row, line, not_run, table
 from drills.scaling import scale
-from drills.served import Served, served
-from drills.truth import offline_is_online
+from drills.successor import kill_member
 from peers.page import renew
 
 from penchant.ensembles.artefacts.artefact import read_ensemble_card
 from penchant.serve.load.bodies import recorded_bodies
 from penchant.serve.routes.stored import StoredRequests
 
-Row = dict[str, Any]
+Drill = Callable[[], Row | list[Row]]
 
 
 def ensembles(run: Path) -> tuple[Path, Path]:
@@ -50,114 +57,144 @@ def ensembles(run: Path) -> tuple[Path, Path]:
     return fit[0], fit[1]
 
 
-def drills(
-    service: Served, run: Path, other: Path, temp: Path, bodies: Sequence[bytes], quick: bool
-) -> list[tuple[str, Callable[[], Any]]]:
-    """Every drill on one running service, in an order in which none spoils the next."""
-    peak = saturation(service.url, bodies, callers=8, duration_s=4 if quick else 10)
-    rate = peak.requests_per_s / 3  # others need the machine too
-    kinds = ("wrong hash",) if quick else ("wrong hash", "fails its self-test", "crashes at start")
-    bad = [
-        changes.spoiled(service.directory, temp / f"bad-{at}", how) for at, how in enumerate(kinds)
-    ]
-    long_s = 60.0 if quick else max(180.0, 10_500 / rate)
-    return [
-        ("law 4", lambda: offline_is_online(service, run, 50 if quick else 1000)),
-        ("same user", lambda: changes.same_user_at_once(service, bodies[0])),
-        ("update", lambda: changes.update(service, other, bad, bodies, rate, long_s)),
-        ("canary", lambda: changes.canary(service, other, bodies, rate)),
-        ("straggler", lambda: failures.straggle(service, bodies, rate)),
-        ("kill", lambda: failures.kill_member(service, bodies, rate)),
-        ("stop", lambda: failures.stop_member(service, bodies, rate)),
-        ("all down", lambda: failures.kill_all(service, bodies)),
-        ("leave", lambda: failures.leave(service, bodies, 100 if quick else 1000)),
-        ("overload", lambda: changes.overload(service, bodies, 10 if quick else 30)),
-        *([] if quick else [("soak", lambda: changes.soak(service, bodies, 900))]),
-        ("others", lambda: failures.kill_others(service, bodies, rate)),
-    ]
+def shared(
+    ground: Ground, run: Path, other: Path, temp: Path, bodies: Sequence[bytes], quick: bool
+) -> dict[str, Drill]:
+    """Drills on one running service, in an order in which none spoils the next."""
+    serving = ground.service
+
+    def third() -> float:
+        return ground.peak / 3  # others need the machine too
+
+    def update() -> Row:
+        kinds = ["wrong hash"] if quick else ["wrong hash", "fails its self-test", "crashes"]
+        bad = [
+            changes.spoiled(serving().directory, temp / f"bad-{at}", how)
+            for at, how in enumerate(kinds)
+        ]
+        rate = 0.4 * ground.peak
+        duration_s = 90.0 if quick else max(180.0, 10_200 / rate)
+        return changes.update(serving(), other, bad, bodies, rate, duration_s)
+
+    def shadow() -> list[Row]:
+        return copies.shadow_and_canary(
+            serving(), other, bodies, ground.peak / 4, 15 if quick else 45
+        )
+
+    found: dict[str, Drill] = {
+        "law 4": lambda: truth.offline_is_online(serving(), run, 50 if quick else 1000),
+        "same user": lambda: truth.same_user_at_once(serving(), bodies[0]),
+        "update": update,
+        "shadow": shadow,
+        "straggler": lambda: failures.straggle(serving(), bodies, third()),
+        "kill": lambda: kill_member(serving(), bodies, third()),
+        "stop": lambda: failures.stop_member(serving(), bodies, third()),
+        "all stop": lambda: failures.stop_all(serving(), bodies),
+        "all killed": lambda: failures.kill_all(serving(), bodies),
+        "leave": lambda: strain.leave(serving(), bodies, 100 if quick else 1000),
+        "bad bodies": lambda: bad_bodies(serving(), bodies, third()),
+        "overload": lambda: strain.overload(serving(), bodies, 10 if quick else 25),
+        "soak": lambda: strain.soak(serving(), bodies, 900),
+        "others": lambda: failures.kill_others(serving(), bodies, third()),
+        "disk": lambda: lose_disk(serving(), bodies, third()),
+    }
+    if quick:
+        del found["soak"]
+    return found
 
 
-def alone(
-    directory: Path, temp: Path, bodies: Sequence[bytes]
-) -> list[tuple[str, Callable[[], Any]]]:
+def alone(directory: Path, temp: Path, bodies: Sequence[bytes], quick: bool) -> dict[str, Drill]:
     """Drills that want a Ray of their own."""
-    return [
-        ("scaling", lambda: scale(directory, temp / "scaled", bodies, busy_s=45, idle_s=180)),
-        ("node", lambda: lose_node(directory, temp / "nodes", bodies, 5.0)),
-        ("store", lambda: lose_store(directory, temp / "store", bodies, 5.0, kept=False)),
-        ("kept store", lambda: lose_store(directory, temp / "kept", bodies, 5.0, kept=True)),
-    ]
+    busy_s, idle_s = (30, 10) if quick else (45, 150)
+    return {
+        "flood": lambda: flood(directory, temp / "flood", bodies, 12 if quick else 30),
+        "scale": lambda: scale(directory, temp / "scaled", bodies, busy_s=busy_s, idle_s=idle_s),
+        "node": lambda: lose_node(directory, temp / "nodes", bodies, 5.0),
+        "store": lambda: lose_store(directory, temp / "store", bodies, 5.0, kept=False),
+        "kept store": lambda: lose_store(directory, temp / "kept", bodies, 5.0, kept=True),
+    }
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGTERM, which ends drills as Ctrl-C does."""
+
+
+def do_all(
+    drills: Mapping[str, Drill], ground: Ground, alone: Mapping[str, Drill]
+) -> tuple[list[Row], bool]:
+    """One drill after the other; whoever interrupts them gets the rows that there are.
+
+    Returns:
+        The rows, and whether it came to the end.
+    """
+    rows: list[Row] = []
+    try:
+        for name, drill in (drills | alone).items():
+            if name in alone:
+                ground.close()
+            began = time.monotonic()
+            try:
+                made = drill()
+            except Exception as error:  # the others are worth their results all the same
+                made = not_run(name, error)
+                ground.close()  # nobody knows in what state it was left
+            for row in made if isinstance(made, list) else [made]:
+                rows.append(row)
+                print(f"[{time.monotonic() - began:5.0f} s] {line(row)}", flush=True)
+    except KeyboardInterrupt:
+        return rows, False
+    finally:
+        ground.close()
+    return rows, True
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a run that was compared")
-    parser.add_argument("--quick", action="store_true", help="shorter, fewer requests")
+    parser.add_argument("--quick", action="store_true", help="shorter, fewer requests, no soak")
     parser.add_argument("--only", action="append", help="one drill by its name; may be repeated")
     parser.add_argument("--table", type=Path, help="page whose table of drills is renewed")
     args = parser.parse_args()
+    if args.only and args.table:
+        parser.error("--table is of all drills: leave out --only")
+    signal.signal(signal.SIGTERM, _end)
     directory, other = ensembles(args.run)
     bodies = recorded_bodies(StoredRequests.open(args.run), "/v1/recommend", limit=500)
-    rows: list[Row] = []
-
-    def keep(name: str, drill: Callable[[], Any]) -> None:
-        if args.only and name not in args.only:
-            return
-        began = time.monotonic()
-        made = drill()
-        for row in made if isinstance(made, list) else [made]:
-            rows.append(row)
-            print(f"[{time.monotonic() - began:5.0f} s] {line(row)}", flush=True)
-
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         temp = Path(folder)
-        if not args.only or set(args.only) - {name for name, _ in alone(directory, temp, bodies)}:
-            with served(directory, temp / "service", "--placement", "apart") as service:
-                for name, drill in drills(service, args.run, other, temp, bodies, args.quick):
-                    keep(name, drill)
-        for name, drill in alone(directory, temp, bodies):
-            if not args.quick:
-                keep(name, drill)
+        ground = Ground(directory, temp, bodies, args.quick)
+        together = shared(ground, args.run, other, temp, bodies, args.quick)
+        apart = alone(directory, temp, bodies, args.quick)
+        every = {**together, **apart}
+        unknown = set(args.only or ()) - set(every)
+        if unknown:
+            parser.error(f"no drill is called {', '.join(sorted(unknown))}: {', '.join(every)}")
+        wanted = args.only or list(every)
+        rows, whole = do_all(
+            {name: drill for name, drill in together.items() if name in wanted},
+            ground,
+            {name: drill for name, drill in apart.items() if name in wanted},
+        )
+    if args.table is not None:
+        served = f"`{directory.name}` of {len(read_ensemble_card(directory)['weights'])} members"
+        note = f", {(time.monotonic() - began) / 60:.0f} minutes in one run"
+        note += ", `--quick`" * args.quick + ("" if whole else ", **interrupted: not all drills**")
+        renew(args.table, "drills", table(rows, served, note))
     facts = {
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
         "ray": metadata.version("ray"),
-        "kept": sum(row["met"] is True for row in rows),
-        "broken": [row["drill"] for row in rows if row["met"] is False],
+        "kept": sum(row.met is True for row in rows),
+        "broken": [row.drill for row in rows if row.met is False],
     }
-    if args.table is not None:
-        renew(args.table, "drills", table(rows, directory, quick=args.quick))
-    print(json.dumps({"drills": rows, **facts}))
-    if facts["broken"]:
+    print(json.dumps({"drills": [row.to_json() for row in rows], **facts}))
+    if facts["broken"] or not whole:
         sys.exit(1)
 
 
-def line(row: Row) -> str:
-    """A row for people."""
-    kept = {True: "kept", False: "BROKEN", None: "measured"}[row["met"]]
-    return (
-        f"{kept:8}  {row['drill']}: {row['requests']} requests, {row['failed']} failed, "
-        f"{row['degraded']} degraded; {row['result']}"
-    )
-
-
-def table(rows: Sequence[Row], directory: Path, *, quick: bool) -> list[str]:
-    """The rows as Markdown."""
-    lines = [
-        f"`{directory.name}` of {len(read_ensemble_card(directory)['weights'])} members, each in a "
-        f"process of its own; {os.cpu_count()} CPUs shared with the load generator; "
-        f"{time.strftime('%Y-%m-%d')}{', `--quick`: few requests, no soak' if quick else ''}.",
-        "",
-        "| drill | requests | failed | degraded | what happened | promise |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        kept = {True: "kept", False: "**broken**", None: "none: measured"}[row["met"]]
-        lines.append(
-            f"| {row['drill']} | {row['requests']:,} | {row['failed']:,} | {row['degraded']:,} | "
-            f"{row['result']} | {kept} |"
-        )
-    return lines
+def _end(number: int, frame: FrameType | None) -> None:
+    raise Interrupted
 
 
 if __name__ == "__main__":

@@ -7,14 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import httpx
-import psutil
-from drills.load import beside, failed
+from drills.load import beside
+from drills.row import Row, loaded
 from drills.served import Served, served
 
-Row = dict[str, Any]
+__all__ = ["lose_node", "lose_store"]
 
 _PYTHON = [sys.executable, "-W", "ignore", "-c"]
 
@@ -61,7 +59,7 @@ def lose_node(directory: Path, service: Path, bodies: Sequence[bytes], rate: flo
     with served(directory, service, "--placement", "apart", prefix=prefix) as running:
 
         def kill() -> int:
-            raylet = next(p for p in _processes(running, "raylet") if "--head" not in p.cmdline())
+            raylet = next(p for p in running.processes("raylet") if "--head" not in p.cmdline())
             theirs = [p for p in raylet.children(recursive=True) if p.cmdline()]
             replicas = sum(p.cmdline()[0].startswith("ray::ServeReplica") for p in theirs)
             raylet.kill()
@@ -70,7 +68,7 @@ def lose_node(directory: Path, service: Path, bodies: Sequence[bytes], rate: flo
                     process.kill()
             return replicas
 
-        return _outage(running, bodies, rate, kill, "one of two nodes is gone", 60)
+        return _outage(running, bodies, rate, kill, "one of two nodes is gone", 45, promised=True)
 
 
 def lose_store(
@@ -92,7 +90,7 @@ def lose_store(
             return len(running.replicas("ray::ServeReplica"))
 
         title = f"the cluster's store is killed, {'RocksDB' if kept else 'in memory'}"
-        return _outage(running, bodies, rate, kill, title, 90)
+        return _outage(running, bodies, rate, kill, title, 60)
 
 
 def _outage(
@@ -102,6 +100,8 @@ def _outage(
     hurt: Callable[[], int],
     title: str,
     duration_s: float,
+    *,
+    promised: bool = False,
 ) -> Row:
     """What a steady load sees while something is hurt; `hurt` returns how many replicas it hits."""
     with beside(service.url, bodies, rate=rate, duration_s=duration_s) as load:
@@ -109,26 +109,15 @@ def _outage(
         began = time.monotonic()
         last_bad_s, whole = 0.0, False
         while time.monotonic() - began < duration_s - 5:
-            try:
-                answer = service.ask(bodies[0])
-                whole = answer.status_code == 200 and not answer.json()["degraded"]
-            except httpx.HTTPError:
-                whole = False
+            whole = service.whole(bodies[0])
             if not whole:
                 last_bad_s = time.monotonic() - began
             time.sleep(0.1)
-    report = load.report()
     state = f"whole after {last_bad_s:.1f} s" if whole else "not whole again"
-    return {
-        "drill": title,
-        "requests": report.sent,
-        "failed": failed(report),
-        "degraded": report.degraded,
-        "result": f"{replicas} replicas hit; {state}; {report.errors}",
-        "met": None,  # measured, not promised
-    }
-
-
-def _processes(service: Served, part: str) -> list[psutil.Process]:
-    every = psutil.Process(service.process.pid).children(recursive=True)
-    return [p for p in every if Path((p.cmdline() or [""])[0]).name == part]
+    return loaded(
+        title,
+        [load.report()],
+        f"{replicas} replicas hit; {state}",
+        promise="whole by itself" if promised else None,
+        met=whole if promised else None,
+    )

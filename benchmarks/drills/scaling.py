@@ -7,12 +7,15 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from drills.load import Beside, failed
+from drills.controller import lines_since
+from drills.load import PATH, Beside
+from drills.row import Row, failed, loaded
 from drills.served import Served, served
 
 from penchant.serve.load.plan import LoadPlan
+
+__all__ = ["scale"]
 
 #: `penchant` on a Ray that believes in sixteen CPUs: replicas are started as on a larger machine.
 _LARGE = [
@@ -27,39 +30,55 @@ _LARGE = [
 ]
 
 
+_FIRST_S = 10.0  # from the step until one more replica is ready
+
+
 def scale(
     directory: Path, service: Path, bodies: Sequence[bytes], *, busy_s: float, idle_s: float
-) -> dict[str, Any]:
+) -> Row:
     """Few requests, then many, then few: how many replicas there are, and what fails."""
     with served(directory, service, "--placement", "apart", prefix=_LARGE) as running:
         counts: list[int] = []
         over = threading.Event()
-        watch = threading.Thread(target=_count, args=(running, counts, over))
+        watch = threading.Thread(target=_count, args=(running, counts, over), daemon=True)
         watch.start()
-        quiet = Beside(running.url, bodies, _plan(1, busy_s + idle_s), None)
+        quiet = Beside(running.url, bodies, _plan(1, busy_s + idle_s))
         time.sleep(3)
-        busy = Beside(running.url, bodies, _plan(24, busy_s), None)
+        step_s = time.time()
+        busy = Beside(running.url, bodies, _plan(24, busy_s))
         reports = [busy.report(), quiet.report()]
         over.set()
         watch.join()
-    steps = [at for at in range(1, len(counts)) if counts[at] != counts[at - 1]]
+        first_s = _first_ready_s(running, step_s)
+    steps = sum(after != before for before, after in zip(counts, counts[1:], strict=False))
     turns = _turns(counts)
-    return {
-        "drill": "autoscaling under a step",
-        "requests": sum(report.sent for report in reports),
-        "failed": sum(failed(report) for report in reports),
-        "degraded": sum(report.degraded for report in reports),
-        "result": f"member replicas {counts[0]} -> {max(counts)} -> {counts[-1]}, "
-        f"{len(steps)} steps, {turns} turns",
-        "met": sum(failed(r) for r in reports) == 0
+    return loaded(
+        "autoscaling under a step",
+        reports,
+        f"member replicas {counts[0]} -> {max(counts)} -> {counts[-1]}, {steps} steps, {turns} "
+        f"turns; the first one more was ready {first_s:.1f} s after the step",
+        promise=f"0 failed, up and back once, one more ready within {_FIRST_S:.0f} s",
+        met=sum(failed(report) for report in reports) == 0
         and max(counts) > counts[0] == counts[-1]
-        and turns <= 1,
-    }
+        and turns <= 1
+        and first_s <= _FIRST_S,
+        figures={"first_ready_s": first_s},
+    )
+
+
+def _first_ready_s(running: Served, step_s: float) -> float:
+    """Seconds from the step until a replica of a member was ready; infinite where none was."""
+    ready = (
+        told_s - step_s
+        for told_s, line in lines_since(running, step_s)
+        if "started successfully" in line and "version-" in line
+    )
+    return next(ready, float("inf"))
 
 
 def _plan(callers: int, duration_s: float) -> LoadPlan:
     return LoadPlan(
-        path="/v1/recommend",
+        path=PATH,
         concurrency=callers,
         duration_s=duration_s,
         warmup_s=0.0,

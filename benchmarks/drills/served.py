@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+
+__all__ = ["PENCHANT", "Served", "add_key", "alive", "served"]
 
 PENCHANT = [sys.executable, "-W", "ignore", "-m", "penchant.cli.main"]
 _START_S = 240.0
@@ -40,9 +42,32 @@ class Served:
         """Replicas of members, of every live version."""
         return self.replicas("version-")
 
+    def processes(self, name: str) -> list[psutil.Process]:
+        """Processes of Ray itself, such as `raylet`."""
+        every = psutil.Process(self.process.pid).children(recursive=True)
+        return [p for p in every if Path(_title(p).partition(" ")[0]).name == name]
+
+    def metric(self, name: str) -> float:
+        """Sum of a metric over all its labels, as `/metrics` tells it; 0 where it is not told."""
+        lines = self.client.get("/metrics").text.splitlines()
+        told = [line for line in lines if line.startswith((f"ray_{name}", name))]
+        return sum(float(line.rpartition(" ")[2]) for line in told)
+
+    def whole(self, body: bytes) -> bool:
+        """Whether it answers with all members."""
+        try:
+            answer = self.ask(body)
+        except httpx.HTTPError:
+            return False
+        return answer.status_code == 200 and not answer.json()["degraded"]
+
     def memory_mb(self) -> float:
         """What all processes of Ray hold; what they share counts for each of them."""
-        return sum(process.memory_info().rss for process in self.replicas("ray::")) / 1e6
+        return sum(_rss(process) for process in self.replicas("ray::")) / 1e6
+
+    def proxy_mb(self) -> float:
+        """What the process holds that all requests come through."""
+        return sum(_rss(process) for process in self.replicas("ProxyActor")) / 1e6
 
     def verb(self, *words: str, good: bool = True) -> subprocess.CompletedProcess[str]:
         """`penchant serve WORDS --service ...`"""
@@ -60,18 +85,23 @@ class Served:
         """Seconds until an answer is as wanted; infinite where it never is."""
         began = time.monotonic()
         while time.monotonic() - began < timeout_s:
-            answer = self.ask(body)
-            if answer.status_code == 200 and holds(answer.json()):
-                return time.monotonic() - began
+            with suppress(httpx.HTTPError):  # where the proxy is down, say
+                answer = self.ask(body)
+                if answer.status_code == 200 and holds(answer.json()):
+                    return time.monotonic() - began
             time.sleep(0.05)
         return float("inf")
 
 
 @contextmanager
 def served(
-    directory: Path, service: Path, *words: str, prefix: Sequence[str] = PENCHANT
+    directory: Path,
+    service: Path,
+    *words: str,
+    prefix: Sequence[str] = PENCHANT,
+    key: str | None = None,
 ) -> Iterator[Served]:
-    """Serve an ensemble for the length of a `with`."""
+    """Serve an ensemble for the length of a `with`; `key` is asked with."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     command = [*prefix, "serve", "run", str(directory), "--port", str(port)]
@@ -79,7 +109,8 @@ def served(
     # A group of its own, to be killed, but not a session, as in peers/servers.py.
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, process_group=0)
     url = f"http://127.0.0.1:{port}"
-    with httpx.Client(base_url=url, timeout=30) as client:
+    headers = {} if key is None else {"authorization": f"Bearer {key}"}
+    with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
         try:
             _wait(client, process)
             yield Served(
@@ -90,10 +121,25 @@ def served(
                 _end(process)
 
 
+def add_key(service: Path, name: str, rate_per_s: float) -> str:
+    """Make a key of a service, as its owner does; returns it."""
+    command = [*PENCHANT, "serve", "key", "add", name, "--service", str(service)]
+    command += ["--rate-per-s", str(rate_per_s), "--burst", str(max(1, round(rate_per_s)))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise RuntimeError(f"no key was made: {done.stderr}")
+    return done.stdout.strip()
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
     for child in psutil.Process(process.pid).children(recursive=True):
-        if child.is_running() and child.status() == psutil.STATUS_STOPPED:
-            child.send_signal(signal.SIGCONT)
+        with suppress(psutil.Error):  # it has just ended
+            if child.status() == psutil.STATUS_STOPPED:
+                child.send_signal(signal.SIGCONT)
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(60)
@@ -106,13 +152,18 @@ def _wait(client: httpx.Client, process: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < until:
         if process.poll() is not None:
             raise RuntimeError(f"the service ended with {process.returncode} while it started")
-        try:
+        with suppress(httpx.HTTPError):
             if client.get("/readyz").status_code == 200:
                 return
-        except httpx.HTTPError:
-            pass
         time.sleep(0.2)
     raise RuntimeError(f"the service was not ready within {_START_S:.0f} s")
+
+
+def _rss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it has just ended
+        return 0
 
 
 def _title(process: psutil.Process) -> str:

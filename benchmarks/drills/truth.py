@@ -1,11 +1,15 @@
-"""Law 4 over HTTP: what is served is what stands in the prediction store."""
+"""What is served is what stands in the prediction store (law 4), however often it is asked."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
+from drills.load import PATH
+from drills.row import Row
 from drills.served import Served
 
 from penchant.ensembles.artefacts.artefact import load_ensemble
@@ -14,8 +18,10 @@ from penchant.platform.timeline import Block
 from penchant.serve.routes.stored import StoredRequests
 from penchant.serve.wire.schema import MAX_CANDIDATES, MAX_EVENTS
 
+__all__ = ["offline_is_online", "same_user_at_once"]
 
-def offline_is_online(service: Served, run: Path, number: int) -> dict[str, Any]:
+
+def offline_is_online(service: Served, run: Path, number: int) -> Row:
     """Scores of stored test requests, served and stored.
 
     Of a ranking, the candidates are a part of the catalogue where that is larger than a request may
@@ -52,12 +58,35 @@ def offline_is_online(service: Served, run: Path, number: int) -> dict[str, Any]
             continue
         known = np.isfinite(served)
         largest = max(largest, float(np.abs(served[known] - expected[known]).max(initial=0.0)))
-    return {
-        "drill": "offline is online, over HTTP",
-        "requests": len(fits),
-        "failed": failures,
-        "degraded": 0,
-        "result": f"largest difference to the prediction store {largest:.1e}",
-        "met": failures == 0 and largest <= 1e-5,
-        "largest_difference": largest,
-    }
+    return Row(
+        drill="offline is online, over HTTP",
+        requests=len(fits),
+        failed=failures,
+        degraded=0,
+        result=f"largest difference to the prediction store {largest:.1e}",
+        promise="0 failed, at most 1e-05",
+        met=failures == 0 and largest <= 1e-5,
+        figures={"largest_difference": largest},
+    )
+
+
+def same_user_at_once(service: Served, body: bytes) -> Row:
+    """One user's question ten times at once."""
+
+    async def go() -> list[Any]:
+        async with httpx.AsyncClient(base_url=service.url, timeout=30) as client:
+            headers = {"content-type": "application/json"}
+            asked = (client.post(PATH, content=body, headers=headers) for _ in range(10))
+            return [answer.json()["results"] for answer in await asyncio.gather(*asked)]
+
+    answers = asyncio.run(go())
+    others = sum(answer != answers[0] for answer in answers)
+    return Row(
+        drill="one user ten times at once",
+        requests=10,
+        failed=others,
+        degraded=0,
+        result="answers differ" if others else "the same answer ten times",
+        promise="the same answer",
+        met=others == 0,
+    )
