@@ -28,14 +28,15 @@ likes: .venv/.ready ## MovieLens-100K as yes or no, with a language model (write
 serve: .venv/.ready ## serve the ensemble of runs/demo until interrupted
 	$(BIN)/penchant serve run runs/demo
 
-console: .venv/.ready ## check the console page in headless Chromium (which must be installed)
-	$(BIN)/python tests/browser/console_check.py
+console: .venv/.ready ## check the page in headless Chromium (installed before); RUN=runs/demo serves that run too
+	$(BIN)/pip install --quiet -c constraints.txt playwright
+	$(BIN)/python tests/browser/console_check.py $(RUN)
 
-bench-serve: .venv/.ready ## speed of the endpoint beside its peers (renews docs/serving.md)
+bench-serve: .venv/.ready ## speed of the endpoint beside its peers, 20 minutes (renews docs/serving.md)
 	$(BIN)/pip install --quiet -c constraints.txt litserve
 	$(BIN)/python benchmarks/serve_peers.py --table docs/serving.md
 
-drill-serve: .venv/.ready ## hurt the endpoint of runs/demo and see (renews docs/serving.md)
+drill-serve: .venv/.ready ## hurt the endpoint of runs/demo and see, 45 minutes (renews docs/serving.md)
 	$(BIN)/python benchmarks/serve_drills.py runs/demo --table docs/serving.md
 
 test: .venv/.ready ## all tests, with the slow ones and those that start Ray; only gpu is left out

@@ -2,6 +2,7 @@
 
     python tests/browser/console_check.py                    # checks, about a minute
     python tests/browser/console_check.py --shots DIRECTORY  # and keeps pictures
+    python tests/browser/console_check.py runs/demo          # and serves a run, and checks that too
 
 It is no pytest test, since it needs a browser. Chromium is looked for on the path, or named by
 --chromium; it is driven through Playwright, whose own browsers are not needed.
@@ -13,12 +14,15 @@ import argparse
 import shutil
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
 import answer_checks
 import editor_checks
+import served_checks
 from console_driver import WrongError, fill_whole, give_key, opened, wait
 from console_stub import Stub
 
@@ -76,6 +80,7 @@ def find_chromium(given: Path | None) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, nargs="?", help="a run to serve; by default none")
     parser.add_argument("--chromium", type=Path, help="the browser; by default one on the path")
     parser.add_argument("--shots", type=Path, help="directory for pictures; by default none")
     asked = parser.parse_args()
@@ -84,21 +89,26 @@ def main() -> None:
     except ModuleNotFoundError:
         sys.exit("Playwright is missing: `pip install -c constraints.txt playwright`.")
     chromium = find_chromium(asked.chromium)
-    failed = 0
-    with sync_playwright() as playwright:
+    with sync_playwright() as playwright, ExitStack() as stack:
+        checks = {check.__name__: check for check in CHECKS}
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        for check in CHECKS:
+        if asked.run:
+            url = stack.enter_context(served_checks.served(asked.run))
+            check_served = partial(served_checks.check_served, url=url, shots=asked.shots)
+            checks["check_served"] = check_served
+        failed = 0
+        for name, check in checks.items():
             try:
                 check(browser)
             except (WrongError, Error) as error:
                 failed += 1
-                print(f"WRONG {check.__name__}: {error}", flush=True)
+                print(f"WRONG {name}: {error}", flush=True)
             else:
-                print(f"ok    {check.__name__}", flush=True)
+                print(f"ok    {name}", flush=True)
         if asked.shots:
             take_pictures(browser, asked.shots)
         browser.close()
-    print(f"{len(CHECKS) - failed} of {len(CHECKS)} checks passed")
+    print(f"{len(checks) - failed} of {len(checks)} checks passed")
     sys.exit(1 if failed else 0)
 
 

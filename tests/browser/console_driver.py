@@ -1,4 +1,4 @@
-"""Opens the console in Chromium against a stub service, fills it in and looks at it."""
+"""Opens the console in Chromium, fills it in and looks at it."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ __all__ = [
     "fill_whole",
     "give_key",
     "opened",
+    "opened_at",
     "texts",
     "wait",
 ]
@@ -62,36 +63,42 @@ def serving(stub: Stub) -> Iterator[str]:
 
 @contextmanager
 def opened(browser: Browser, stub: Stub, *, forgiven: str = "", **options: Any) -> Iterator[Page]:
-    """The console on a page; whatever the page complains of is an error, but for one complaint."""
-    with serving(stub) as url:
-        context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
-        context.set_default_timeout(_WAIT_MS)
-        page = context.new_page()
-        complaints: list[str] = []
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "console",
-            lambda line: (
-                complaints.append(line.text)
-                if line.type == "error" and "Failed to load resource" not in line.text
-                else None
-            ),
-        )
-        page.on(
-            "request",
-            lambda sent: (
-                None
-                if sent.url.startswith(url)
-                else complaints.append(f"a request leaves the service: {sent.url}")
-            ),
-        )
-        page.goto(url)
-        try:
-            yield page
-            told = [line for line in complaints if not (forgiven and forgiven in line)]
-            expect(told, [], "what the page complains of")
-        finally:
-            context.close()
+    """The console of a stub on a page."""
+    with serving(stub) as url, opened_at(browser, url, forgiven=forgiven, **options) as page:
+        yield page
+
+
+@contextmanager
+def opened_at(browser: Browser, url: str, *, forgiven: str = "", **options: Any) -> Iterator[Page]:
+    """A console on a page; whatever the page complains of is an error, but for one complaint."""
+    context = browser.new_context(**({"viewport": {"width": 1280, "height": 900}} | options))
+    context.set_default_timeout(_WAIT_MS)
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "console",
+        lambda line: (
+            complaints.append(line.text)
+            if line.type == "error" and "Failed to load resource" not in line.text
+            else None
+        ),
+    )
+    page.on(
+        "request",
+        lambda sent: (
+            None
+            if sent.url.startswith(url)
+            else complaints.append(f"a request leaves the service: {sent.url}")
+        ),
+    )
+    page.goto(url)
+    try:
+        yield page
+        told = [line for line in complaints if not (forgiven and forgiven in line)]
+        expect(told, [], "what the page complains of")
+    finally:
+        context.close()
 
 
 def give_key(page: Page) -> None:
