@@ -133,6 +133,9 @@ class Size(BaseModel):
         return f"d{self.dim}x{self.layers}"
 
 
+_EPOCHS_NAME = 52  # characters of a name to which `-epoch-123` can be added
+
+
 class SequenceRecipe(RecipeBase):
     """A causal temporal transformer over the history, with a copy head."""
 
@@ -195,6 +198,11 @@ class SequenceRecipe(RecipeBase):
             raise ValueError(
                 "epoch_members keeps weights of several epochs; it goes neither with kept_epochs, "
                 "which says which ones count, nor with text_training, whose model is not among them"
+            )
+        if self.epoch_members is not None and len(self.name or "") > _EPOCHS_NAME:
+            raise ValueError(
+                f"epoch_members adds to the name: expected {_EPOCHS_NAME} characters at most, got "
+                f"{self.name!r}"
             )
         if self.text_training is not None and self.text is None:
             raise ValueError("text_training trains a language model: name it in `text`")

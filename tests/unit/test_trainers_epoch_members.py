@@ -52,9 +52,11 @@ def test_the_refit_of_an_epoch_is_of_that_epoch_and_of_a_member_without_others(t
     assert (whole.kept_epochs, whole.epoch_members) == ((2,), None)
 
 
-def test_epochs_go_neither_with_told_ones_nor_with_a_model_that_learns_along():
+def test_epochs_go_neither_with_told_ones_nor_with_long_names_nor_a_model_that_learns_along():
     with pytest.raises(ValidationError, match="goes neither with kept_epochs"):
         SequenceRecipe(kind="sequence", epoch_members=2, kept_epochs=(1,))
+    with pytest.raises(ValidationError, match="adds to the name: expected 52 characters"):
+        SequenceRecipe(kind="sequence", epoch_members=2, name="n" * 53)
     with pytest.raises(ValidationError, match="nor with text_training"):
         SequenceRecipe.model_validate(
             {"kind": "sequence", "text": "minilm", "text_training": {}, "epoch_members": 2}
