@@ -13,7 +13,8 @@ What is timed is `compare_scores`, as docs/ensembles.md shows it, with every com
 boosted `stack`. It gets arrays, as a program has them that scored with models of its own, and drawn
 costs of members, without which there is no `cascade`; the total is told without it, too. What else
 costs bring to a report, greedy selection member by member and the cascade's curve on test, is not
-in it. Users are drawn 10,000 times, an experiment's default.
+in it. The cold start of a report, every member on cold and warm items and users, is timed after it,
+because foreign scores have no event log to tell those apart. Users are drawn 10,000 times, an experiment's default.
 
 A combiner's seconds are of its fit, the two fits for unseen users, and its scores on test. Seconds
 of the bootstrap are of all draws and all intervals. The peak is the highest memory so far of the
@@ -45,8 +46,10 @@ from shared.facts import facts
 from penchant.ensembles.combinations.combination import Combination
 from penchant.ensembles.combiners.combiner import Combiner
 from penchant.ensembles.comparing import fitting, foreign
+from penchant.ensembles.comparing.cold_start import judge_cold_start
 from penchant.ensembles.comparing.foreign import ForeignComparison, compare_scores
 from penchant.ensembles.comparing.judge import Judge
+from penchant.ensembles.comparing.segments import Segment
 from penchant.ensembles.comparing.unseen import UnseenUsers
 from penchant.ensembles.predictions import Blend, Predictions
 from penchant.platform.ensemble_settings import COMBINER_NAMES
@@ -233,6 +236,7 @@ def measure(size: Size) -> dict[str, Any]:
             blend, test, METRIC, combiners=COMBINERS, bootstrap=RESAMPLES, cost_ms=cost_ms
         )
     wall_s = time.perf_counter() - started
+    start_cold(test, clock)
     scores = [part.nbytes for one in (blend, test) for part in one.scores.values()]
     return {
         **asdict(size),
@@ -253,6 +257,22 @@ def measure(size: Size) -> dict[str, Any]:
             if name not in COMBINERS
         ],
     }
+
+
+def start_cold(test: Predictions[Any], clock: Clock) -> None:
+    """Every member on a tenth of the items and of the users, which are cold, and on the others."""
+    asked = test.requests
+    judge = Judge(asked, np.zeros((len(asked), 1), dtype=bool), METRIC, RESAMPLES, 0)
+    sheets = {name: judge.sheet(scores) for name, scores in test.scores.items()}
+    parts = []
+    for by, cold in (("items", asked.target % 10 == 0), ("users", asked.user % 10 == 0)):
+        for name, inside in (("cold", cold), ("warm", ~cold)):  # one target a request
+            counted = inside if by == "items" else None
+            parts.append(
+                Segment(by=by, name=name, requests=np.flatnonzero(inside), targets=counted)
+            )
+    with clock.time("cold start"):
+        judge_cold_start(judge, parts, METRIC, sheets, {})
 
 
 def combined(found: ForeignComparison) -> list[dict[str, Any]]:
