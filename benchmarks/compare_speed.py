@@ -13,8 +13,9 @@ What is timed is `compare_scores`, as docs/ensembles.md shows it, with every com
 boosted `stack`. It gets arrays, as a program has them that scored with models of its own, and drawn
 costs of members, without which there is no `cascade`; the total is told without it, too. What else
 costs bring to a report, greedy selection member by member and the cascade's curve on test, is not
-in it. The cold start of a report, every member on cold and warm items and users, is timed after it,
-because foreign scores have no event log to tell those apart. Users are drawn 10,000 times, an experiment's default.
+in it. The cold start of a report, every member on cold and warm items and users, is timed after
+it, because foreign scores have no event log to tell those apart. Users are drawn 10,000 times, an
+experiment's default.
 
 A combiner's seconds are of its fit, the two fits for unseen users, and its scores on test. Seconds
 of the bootstrap are of all draws and all intervals. The peak is the highest memory so far of the
