@@ -31,6 +31,8 @@ _WORKERS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
     # Workers that start beside other work need more than the default 60 s.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
+    # Processes that asked for no GPU see none: unset, Ray lets them see all of the node's.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     # Unset, a rank that misses a report makes all others wait for ever.
     "RAY_TRAIN_COLLECTIVE_TIMEOUT_S": "1800",
 }

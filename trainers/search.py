@@ -32,6 +32,7 @@ from penchant.trainers.fit import encode_items, fit_and_keep
 from penchant.trainers.member import read_card
 from penchant.trainers.trial import run_trial
 from penchant.trainers.watch import Watch
+from penchant.trainers.worker_group import takes_gpus
 
 __all__ = ["experiment_recipes", "fit_members"]
 
@@ -119,10 +120,14 @@ def _is_kept(prepared: Prepared, recipe: Recipe, suffix: str) -> bool:
 
 def _start_baselines(recipes: Sequence[Recipe], job: Mapping[str, Any]) -> dict[Any, str]:
     fit = ray.remote(max_retries=2)(fit_and_keep)
+    gpu = int(takes_gpus(1, _gpus()))
     largest = max(int(node["Resources"].get("CPU", 1)) for node in ray.nodes() if node["Alive"])  # type: ignore[no-untyped-call]
     return {
         # a language model is worth all CPUs of a machine, counting takes one
-        fit.options(num_cpus=largest if r.kind == "zero_shot" else 1).remote(
+        fit.options(
+            num_cpus=largest if r.kind == "zero_shot" else 1,
+            num_gpus=gpu if r.kind == "zero_shot" else 0,
+        ).remote(
             job["run"], r.model_dump(mode="json"), job["until_ms"], job["suffix"], job["blocks"]
         ): recipe_id(r) + job["suffix"]
         for r in sorted(recipes, key=lambda r: r.kind != "boosted")  # the longest first
@@ -186,7 +191,8 @@ def _run_trials(
 
     workers = prepared.experiment.resources.workers
     cpus = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
-    concurrent = prepared.experiment.resources.concurrent_trials or max(cpus // workers, 1)
+    carried = _gpus() if takes_gpus(workers, _gpus()) else cpus
+    concurrent = prepared.experiment.resources.concurrent_trials or max(carried // workers, 1)
     storage = prepared.run.root.resolve() / "search"
     tasks = [
         {
@@ -220,6 +226,11 @@ def _run_trials(
             for member in (recipe_id(r) + job["suffix"] for r in group):
                 if not prepared.run.has_member(member):
                     watch.failed(member, error)
+
+
+def _gpus() -> int:
+    """GPUs of the cluster."""
+    return int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
 
 
 def _reads(recipe: SequenceRecipe | TextRecipe) -> bool:

@@ -74,6 +74,7 @@ def load_checkpoint(engine: Any, directory: Path) -> tuple[dict[str, torch.Tenso
     moments = {moment: part(moment) for moment in _MOMENTS}
     for name, parameter in network.named_parameters():
         if name in moments["exp_avg"]:
-            optimizer.state[parameter] = {m: moments[m][name] for m in _MOMENTS}
+            place = parameter.device
+            optimizer.state[parameter] = {m: moments[m][name].to(place) for m in _MOMENTS}
     progress: dict[str, Any] = json.loads((directory / "progress.json").read_text())
     return part("kept"), progress

@@ -100,7 +100,7 @@ class ItemEncoder(nn.Module):
         text = filled(self._tokens.take(items), self._frame)
         device = self.base.device
         vectors = text_vectors(self.base, text.ids.to(device), text.mask.to(device))
-        return vectors.to(self._has_text.device) * self._has_text[torch.from_numpy(items)]
+        return vectors * self._has_text[torch.from_numpy(items)].to(device)
 
 
 def build_encoder(

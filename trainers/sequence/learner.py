@@ -51,7 +51,7 @@ class _Joint(nn.Module):
         rows = self.encoder.shared(items, self._group)
         known = rows.detach()
         kept = _kept_vectors(self.network)
-        place = torch.from_numpy(items)
+        place = torch.from_numpy(items).to(kept.device)
         text = kept.index_copy(0, place, known + (rows - known) * weight)
         logits: Tensor = self.network(batch, text)
         kept[place] = known  # the latest that is known, for the steps that lack the item
@@ -125,7 +125,7 @@ class SequenceLearner:
         if training is not None and training.vectors == "joint":
             random = np.random.default_rng([self._recipe.seed, *key, 2])
             items, weight = read_items(self._items_of(step), training.drawn_items, random)
-            logits: Tensor = self.engine(step.batch, items, weight)
+            logits: Tensor = self.engine(step.batch, items, weight.to(step.target.device))
         elif self._asked is not None:
             logits = self.engine(step.batch, self._asked)
         else:
@@ -145,8 +145,9 @@ class SequenceLearner:
         _kept_vectors(self.network).copy_(self.encoder.all_vectors(self._group))
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of all that is learned, and of the item vectors."""
-        return {name: t.clone() for name, t in self._whole.state_dict().items()}
+        """A copy of all that is learned, and of the item vectors, on the CPU."""
+        state = self._whole.state_dict()
+        return {name: t.detach().to("cpu", copy=True) for name, t in state.items()}
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Go back to where `state` was taken."""
@@ -166,10 +167,10 @@ class SequenceLearner:
 
     def _items_of(self, step: Step) -> NDArray[np.bool_]:
         """Marks items that the batch reads or asks for, over all workers. Shape (V,)."""
-        marks = torch.zeros(self.network.num_items, dtype=torch.int32)
+        marks = torch.zeros(self.network.num_items, dtype=torch.int32, device=step.target.device)
         marks[step.batch.item] = 1
         marks[step.target] = 1
-        return self._group.total(marks).numpy() > 0
+        return self._group.total(marks).cpu().numpy() > 0
 
     def _follow(self, gradient: Tensor | None, share: float) -> None:
         """One pass over all items: vectors move against their gradient, by way of the adapters."""

@@ -17,6 +17,7 @@ from penchant.platform.errors import ConfigError
 from penchant.platform.events import EventLog
 from penchant.platform.recipes import SequenceRecipe
 from penchant.platform.requests import Requests
+from penchant.trainers.accelerator import moved
 from penchant.trainers.member import read_card, read_tensors, write_member
 from penchant.trainers.sequence.batches import build_batch, request_sequences, token_starts
 from penchant.trainers.sequence.network import SequenceNetwork
@@ -41,7 +42,7 @@ def score_network(
     lengths = sequences.last_token - sequences.first_token + 1
     order = np.argsort(lengths, kind="stable")
     scores = np.empty((len(requests), network.num_items), dtype=np.float32)
-    begin = 0
+    begin, device = 0, network.item_bias.device
     network.eval()
     with torch.inference_mode():
         while begin < len(order):
@@ -53,7 +54,7 @@ def score_network(
             own = request_sequences(log, chosen, recipe, starts)
             readout = (np.arange(len(at)), own.last_token - own.first_token)
             batch = build_batch(log, recipe, starts, own, chosen, readout, exclude_seen=False)
-            scores[at] = network(batch).numpy()
+            scores[at] = network(moved(batch, device)).cpu().numpy()
             begin = end
     return scores
 

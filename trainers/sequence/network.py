@@ -136,7 +136,8 @@ def basket_loss(logits_PV: Tensor, target: Tensor, request: Tensor) -> Tensor:
         target: items that were chosen, all requests one after the other.
         request: position of the request of each target, same shape.
     """
-    share = 1.0 / torch.bincount(request, minlength=len(logits_PV)).to(logits_PV.dtype)
+    targets_P = logits_PV.new_zeros(len(logits_PV))
+    share = 1.0 / targets_P.index_add_(0, request, targets_P.new_ones(len(request)))
     loss: Tensor = _BasketLoss.apply(logits_PV, target, request, share[request])  # type: ignore[no-untyped-call]  # torch has no types here
     return loss
 

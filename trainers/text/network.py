@@ -69,10 +69,13 @@ class TextNetwork(nn.Module):
         self.copy = nn.Parameter(torch.ones(terms + 1)) if terms else None
 
     def vectors(self, text: Padded) -> Tensor:
-        """One vector a text, shape (P, H): the mean over real tokens, or the last one's state."""
+        """One vector a text, shape (P, H): the mean over real tokens, or the last one's state.
+
+        In fp32, like all that is made of it, whatever the language model computes in.
+        """
         device = self.base.device
         ids, mask = text.ids.to(device), text.mask.to(device)
-        states = self.base(input_ids=ids, attention_mask=mask).last_hidden_state
+        states = self.base(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         if self.mean:
             weight = mask[:, :, None].to(states.dtype)
             pooled: Tensor = (states * weight).sum(1) / weight.sum(1).clamp(min=1)
@@ -82,7 +85,11 @@ class TextNetwork(nn.Module):
 
     def log_odds(self, text: Padded) -> Tensor:
         """`binary`: shape (P,)."""
-        answer: Tensor = self.answer(self.vectors(text)).squeeze(1)
+        return self.answered(self.vectors(text)).squeeze(1)
+
+    def answered(self, pooled: Tensor) -> Tensor:
+        """`binary`: what the head says of vectors (P, H), shape (P, 1)."""
+        answer: Tensor = self.answer(pooled.to(self.answer.weight.dtype)).float()
         return answer
 
     def scores(self, histories: Tensor, items: Tensor, log_share: Tensor, own: Own) -> Tensor:
@@ -93,10 +100,12 @@ class TextNetwork(nn.Module):
             items: unit vectors, shape (Q, H).
             log_share: shape (Q,).
         """
-        logits = self.log_scale.exp() * (histories @ items.T) + self.popularity * log_share
+        logits = self.log_scale.float().exp() * (histories @ items.T)
+        logits = logits + self.popularity.float() * log_share
         if self.copy is None or not len(own.request):
             return logits
-        value = self.copy[0] + own.counts @ self.copy[1:]
+        copy = self.copy.float()
+        value = copy[0] + own.counts @ copy[1:]
         return logits.index_put((own.request, own.place), value, accumulate=True)
 
     def forward(self, text: Padded, pool: Pool | None, gather: Gather | None = None) -> Tensor:
@@ -160,7 +169,9 @@ def build_network(recipe: TextRecipe, *, binary: bool) -> TextNetwork:
     """
     base: Any = load_model(recipe.base, layers=recipe.layers)
     if recipe.gradient_checkpointing:
-        base.gradient_checkpointing_enable()
+        # the name that transformers 5 began with warns in later ones
+        new = getattr(base, "activation_checkpointing_enable", None)
+        (new or base.gradient_checkpointing_enable)()
     pooler = getattr(base, "pooler", None)  # made for another head: it reads nothing here
     if pooler is not None:
         pooler.requires_grad_(False)

@@ -94,7 +94,7 @@ def log_odds(network: TextNetwork) -> Answer:
 
     def answer(pooled: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            odds = network.answer(torch.from_numpy(pooled).to(network.base.device))
-            return np.asarray(odds.float().cpu().numpy())
+            odds = network.answered(torch.from_numpy(pooled).to(network.base.device))
+            return np.asarray(odds.cpu().numpy())
 
     return answer

@@ -28,6 +28,7 @@ from penchant.platform.language_models import load_model, load_tokenizer, weight
 from penchant.platform.recipes import ZeroShotRecipe
 from penchant.platform.requests import Requests
 from penchant.platform.text import HistoryWriter, TokenLists, tokenizer_pieces
+from penchant.trainers.accelerator import own_device
 from penchant.trainers.member import Past, read_card, read_tensors, write_member
 from penchant.trainers.text.batches import like_lengths
 from penchant.trainers.text.prompts import Prompt, Tokens, binary_prompt, next_item_prompt
@@ -124,8 +125,6 @@ class ZeroShotMember:
     def _rank(
         self, prompts: list[Tokens], owners: list[list[int]], scores: NDArray[np.float32]
     ) -> None:
-        if not prompts:
-            return
         neutral = begin(self.model, [self.prompt.asked(())]).log_p
         items = self.writer.items
         silent = items.lengths == 0
@@ -220,6 +219,7 @@ def fit_zero_shot(
         )
     binary = past.spec.task == "binary"
     tokenizer, model = load_tokenizer(recipe.base), load_model(recipe.base, head="causal")
+    model.to(own_device())  # type: ignore[arg-type]  # torch's decorator hides its signature
     prompt = (binary_prompt if binary else next_item_prompt)(tokenizer, recipe.question)
     limit = getattr(model.config, "max_position_embeddings", None)
     needed = prompt.size + recipe.history.max_tokens + recipe.history.item_tokens
