@@ -1,8 +1,11 @@
 """The run directory: readable without us, and never half-written where it looks whole.
 
 experiment.yaml  manifest.json  log/  quarantine.parquet  requests/<block>.parquet
-members/<id>/  predictions/<block>/<id>.parquet  search/ledger.jsonl
+members/<id>/  predictions/<block>/<id>.arrow  search/ledger.jsonl
 ensembles/<name>/  report/
+
+Predictions are mapped into memory, not read: those of many members are more than a machine holds,
+and a comparison looks at a part at a time. Scores hardly get smaller by compression.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ __all__ = ["RUN_VERSION", "RunDirectory", "write_json"]
 
 #: Version of the layout; another version is refused.
 RUN_VERSION = 1
+_EARLIER = ".parquet"  # predictions of earlier Penchants, which are still read
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -68,7 +72,7 @@ class RunDirectory:
         return self.root / "ensembles" / name
 
     def predictions(self, block: Block, member_id: str) -> Path:
-        return self.root / "predictions" / block / f"{member_id}.parquet"
+        return self.root / "predictions" / block / f"{member_id}.arrow"
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Open the directory for a run: new, or one with the same manifest key.
@@ -132,27 +136,32 @@ class RunDirectory:
         path.parent.mkdir(parents=True, exist_ok=True)
         flat = pa.array(np.ascontiguousarray(scores, dtype=np.float32).reshape(-1))
         lists = pa.FixedSizeListArray.from_arrays(flat, scores.shape[1])
+        table = pa.table({"row": row, "scores": lists})
         partial = path.with_name(f".{path.name}.{os.getpid()}")
-        pq.write_table(
-            pa.table({"row": row, "scores": lists}),
-            partial,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=False,
-        )
+        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table)
         partial.replace(path)
+        path.with_suffix(_EARLIER).unlink(missing_ok=True)
 
     def read_predictions(
         self, block: Block, member_id: str, row: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """A member's scores, shape (R, C), checked to answer exactly these requests.
 
+        Returns:
+            An array that is read from the file where it is looked at, and cannot be written to.
+
         Raises:
             DataError: the file is missing, torn, or answers other requests.
         """
         path = self.predictions(block, member_id)
+        if not path.exists() and path.with_suffix(_EARLIER).exists():
+            path = path.with_suffix(_EARLIER)
         try:
-            table = pq.read_table(path)
+            if path.suffix == _EARLIER:
+                table = pq.read_table(path)
+            else:
+                table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         except (FileNotFoundError, pa.ArrowInvalid, OSError) as error:
             raise DataError(
                 f"predictions of {member_id} on {block} cannot be read from {path}: {error}. "
@@ -163,9 +172,9 @@ class RunDirectory:
                 f"{path} answers other requests than requests/{block}.parquet: expected the same "
                 f"{len(row)} in the same order. Remove the file and run the experiment again."
             )
-        lists = table["scores"].combine_chunks()
-        width = lists.type.list_size
-        return np.asarray(lists.flatten().to_numpy()).reshape(len(row), width)
+        column = table["scores"]
+        lists = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        return np.asarray(lists.flatten().to_numpy()).reshape(len(row), column.type.list_size)
 
     def member_facts(self, member_id: str) -> dict[str, Any]:
         """What fitting and scoring a member found: times, size, history, cut-off.

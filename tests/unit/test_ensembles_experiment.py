@@ -192,7 +192,7 @@ def slow_by_itself(directory: Path, score_ms: float) -> None:
 
 
 def torn(origin: Path) -> None:
-    path = next((origin / "predictions" / "blend").glob("*.parquet"))
+    path = next((origin / "predictions" / "blend").glob("*.arrow"))
     path.write_bytes(path.read_bytes()[:40])
 
 
@@ -263,8 +263,8 @@ def test_a_member_under_the_id_of_an_older_penchant_is_not_told_as_unfinished(
     run_experiment(settings(members=[{"kind": "popularity"}]), tmp_path, QUIET)
     (member,) = (tmp_path / "members").iterdir()
     for block in JUDGED_BLOCKS:
-        kept = tmp_path / "predictions" / block / f"{member.name}.parquet"
-        kept.rename(kept.with_name("popularity-all-000000.parquet"))
+        kept = tmp_path / "predictions" / block / f"{member.name}.arrow"
+        kept.rename(kept.with_name("popularity-all-000000.arrow"))
     member.rename(member.with_name("popularity-all-000000"))
     notes = compare_again(tmp_path, QUIET)["notes"]
     assert not [note for note in notes if "not finished" in note]

@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import polars as pl
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from penchant.platform.errors import ConfigError, DataError
@@ -41,23 +45,50 @@ def test_a_view_with_strides_is_written_in_its_own_order(run):
     np.testing.assert_array_equal(run.read_predictions(Block.TEST, "one", ROW), SCORES[:, ::2])
 
 
-def test_many_row_groups_are_joined_in_order(run):
-    row = np.arange(300_000)
-    scores = np.arange(600_000, dtype=np.float32).reshape(-1, 2)
+def test_scores_stay_in_the_file_until_they_are_looked_at(run):
+    """Reading takes no memory of its own, and nothing that was read can change the store."""
+    row, scores = np.arange(50_000), np.ones((50_000, 200), dtype=np.float32)
     run.write_predictions(Block.TEST, "one", row, scores)
-    np.testing.assert_array_equal(run.read_predictions(Block.TEST, "one", row), scores)
+    before = psutil.Process().memory_info().rss
+    read = run.read_predictions(Block.TEST, "one", row)
+    assert psutil.Process().memory_info().rss - before < scores.nbytes / 4
+    np.testing.assert_array_equal(read[-2:], scores[-2:])
+    with pytest.raises(ValueError, match="read-only"):
+        read[0, 0] = 5.0
+
+
+def test_polars_reads_the_file_without_us(run):
+    run.write_predictions(Block.TEST, "one", ROW, SCORES)
+    frame = pl.read_ipc(run.predictions(Block.TEST, "one"))
+    np.testing.assert_array_equal(frame["row"].to_numpy(), ROW)
+    np.testing.assert_array_equal(frame["scores"].to_numpy(), SCORES)
+
+
+def test_parquet_of_an_earlier_run_is_read_until_it_is_written_anew(run):
+    earlier = run.predictions(Block.TEST, "one").with_suffix(".parquet")
+    earlier.parent.mkdir(parents=True)
+    rows = [{"row": int(at), "scores": own.tolist()} for at, own in zip(ROW, SCORES, strict=True)]
+    lists = pa.list_(pa.float32(), SCORES.shape[1])
+    schema = pa.schema([("row", pa.int64()), ("scores", lists)])
+    pq.write_table(
+        pa.Table.from_pylist(rows, schema), earlier, compression="zstd", row_group_size=2
+    )
+    np.testing.assert_array_equal(run.read_predictions(Block.TEST, "one", ROW), SCORES)
+    run.write_predictions(Block.TEST, "one", ROW, SCORES + 1)
+    np.testing.assert_array_equal(run.read_predictions(Block.TEST, "one", ROW), SCORES + 1)
+    assert not earlier.exists()
 
 
 def test_missing_and_torn_predictions_are_named(run):
-    with pytest.raises(
-        DataError, match="predictions of one on blend cannot be read from .*parquet"
-    ):
+    with pytest.raises(DataError, match="predictions of one on blend cannot be read from .*arrow"):
         run.read_predictions(Block.BLEND, "one", ROW)
     run.write_predictions(Block.BLEND, "one", ROW, SCORES)
     path = run.predictions(Block.BLEND, "one")
-    path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(DataError, match="Run the experiment again: only what is missing"):
-        run.read_predictions(Block.BLEND, "one", ROW)
+    whole = path.read_bytes()
+    for size in (0, 7, len(whole) // 2, len(whole) - 40, len(whole) - 1):
+        path.write_bytes(whole[:size])
+        with pytest.raises(DataError, match="Run the experiment again: only what is missing"):
+            run.read_predictions(Block.BLEND, "one", ROW)
 
 
 @pytest.mark.parametrize("row", [ROW[::-1], ROW[:2], np.array([3, 8, 12])])
