@@ -1,4 +1,4 @@
-"""Whether lists kept their promise while time went on, in a sentence: where not, in which weeks."""
+"""Whether lists kept their promise while time went on, in words: where not, in which weeks."""
 
 from __future__ import annotations
 
@@ -13,24 +13,22 @@ _POINTS = 0.02  # coverage this near to what was promised is as promised
 
 
 def drift(found: Iterable[Coverage]) -> str:
-    """A sentence for each promise; empty where nothing was promised."""
-    return " ".join(_sentence(one) for one in found)
+    """Words on each promise; empty where nothing was promised."""
+    return " ".join(_told(one) for one in found)
 
 
-def _sentence(found: Coverage) -> str:
+def _told(found: Coverage) -> str:
     """What was kept over all of test, and the weeks that were further off."""
     off = found.coverage.mean - found.promised
     whole = "within 2 points" if _near(off) else f"{abs(off) * 100:.1f} points {_side(off)}"
     parts = [
-        f"{side} by more than 2 points in {_named(weeks)}"
+        f"in {_named(weeks)} more than 2 points {side}"
         for side in ("over", "under")
         if (weeks := [week for week in found.weeks if _far(week, found.promised) == side])
     ]
-    told = " and ".join(parts) or "no week is off by more than 2 points"
-    return (
-        f"Of {found.promised * 100:g}% promised {found.coverage.mean:.1%} was kept, {whole}; "
-        f"{told}."
-    )
+    told = ", ".join(parts) or "in no week more than 2 points off"
+    kept = f"{found.promised * 100:g}% was promised and {found.coverage.mean:.1%} kept"
+    return f"{kept} on test: {whole}, {told}."
 
 
 def _far(week: Week, promised: float) -> str | None:

@@ -58,7 +58,7 @@ def test_two_levels_that_need_the_same_list_are_both_promised(assured) -> None:
     assert [(one["promised"], one["size"]) for one in told] == [(0.8, 2), (0.9, 2)]
     assert [one["coverage"]["mean"] for one in told] == [0.75, 0.75]
     assert all(one["weeks"] for one in told)
-    assert "75.0% was kept, 15.0 points under" in found.to_json()["drift"]
+    assert "90% was promised and 75.0% kept on test: 15.0 points under" in found.to_json()["drift"]
 
 
 def test_combinations_are_promised_together_what_each_is_promised_alone(monkeypatch) -> None:

@@ -198,12 +198,13 @@ def covered(promised: float, whole: float, weeks: dict[str, float]) -> Coverage:
 def test_the_drift_names_weeks_that_are_off_by_more_than_two_points_and_their_side():
     near = {"2017-11-27": 0.92, "2017-12-04": 0.88}  # two points, not more
     assert drift([covered(0.9, 0.9, near)]) == (
-        "Of 90% promised 90.0% was kept, within 2 points; no week is off by more than 2 points."
+        "90% was promised and 90.0% kept on test: within 2 points, in no week more than 2 points "
+        "off."
     )
     far = {"2017-11-27": 0.86, "2017-12-04": 0.77, "2017-12-11": 0.81, "2017-12-18": 0.84}
     assert drift([covered(0.8, 0.825, far)]) == (
-        "Of 80% promised 82.5% was kept, 2.5 points over; over by more than 2 points in the weeks "
-        "of 27 Nov and 18 Dec and under by more than 2 points in the week of 4 Dec."
+        "80% was promised and 82.5% kept on test: 2.5 points over, in the weeks of 27 Nov and "
+        "18 Dec more than 2 points over, in the week of 4 Dec more than 2 points under."
     )
     assert drift([]) == ""
 
