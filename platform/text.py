@@ -94,6 +94,16 @@ class HistoryWriter:
             kept: marks the events of `history_of(log, requests, window)` that stay; the others are
                 taken as if they had never been. Shape (E,).
         """
+        return self.write_counted(log, requests, window, kept)[0]
+
+    def write_counted(
+        self,
+        log: EventLog,
+        requests: Requests,
+        window: Window,
+        kept: NDArray[np.bool_] | None = None,
+    ) -> tuple[TokenLists, NDArray[np.int64]]:
+        """What `write` returns, and how many events each of the lists tells. Shape (R,)."""
         liked = requests.candidate is not None and self.settings.relevant_share > 0
         if kept is None and not liked:
             window = self._enough(window)
@@ -105,7 +115,8 @@ class HistoryWriter:
         if kept is not None:
             size[~kept] = 0
         chosen = self._choose(history, columns[0], size, requests)
-        return self._put_together(columns, chosen, history.request[chosen], len(requests))
+        events = np.bincount(history.request[chosen], minlength=len(requests))
+        return self._put_together(columns, chosen, events), events
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """What `from_state` needs: a part for JSON, and arrays."""
@@ -204,12 +215,10 @@ class HistoryWriter:
         self,
         columns: list[NDArray[np.int64]],
         chosen: NDArray[np.int64],
-        owner: NDArray[np.int64],
-        num_requests: int,
+        events: NDArray[np.int64],
     ) -> TokenLists:
         parts = np.stack([column[chosen] for column in columns], axis=1)  # (C, parts)
         written = self._table.take(parts.ravel())
-        events = np.bincount(owner, minlength=num_requests)
         after = np.concatenate([[0], np.cumsum(events)]) * len(columns)
         return TokenLists(ids=written.ids, offsets=written.offsets[after])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 import torch.distributed
 
+from penchant.platform.errors import RunError
 from penchant.platform.recipes import SequenceRecipe, TextRecipe, most_epochs
 
 __all__ = ["Course", "Epoch", "Group", "last_checkpoint"]
@@ -58,6 +60,30 @@ class Course:
         stale = self.next_epoch - 1 - self.best_epoch
         waits = recipe.kept_epochs is not None or stale < recipe.patience
         return self.next_epoch >= most_epochs(recipe) or not waits
+
+    def check_loss(self, loss: float, kind: str, dials: str, *, on_select: bool = False) -> None:
+        """See that the loss of the step that was just made is a number.
+
+        Args:
+            loss: of the global batch, so that all workers stop at the same step.
+            dials: settings that may be too high.
+            on_select: whether it is the loss on `select`, after all steps of the epoch.
+
+        Raises:
+            RunError: it is none.
+        """
+        if math.isfinite(loss):
+            return
+        kept = "No epoch was finished before, so that there is no checkpoint yet."
+        if self.next_epoch:
+            kept = f"The last good checkpoint, after epoch {self.next_epoch}, is kept."
+        what = f"on select is {loss} after step {self.step}"
+        if not on_select:
+            what = f"is {loss} at step {self.step + 1}"
+        raise RunError(
+            f"{kind}: the loss {what} (epoch {self.next_epoch + 1}), "
+            f"expected a number. {kept} Lower {dials}."
+        )
 
     def takes(self, recipe: SequenceRecipe | TextRecipe, loss: float) -> bool:
         """Whether this epoch is the best so far, or one that the recipe tells; remembers it."""

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,12 @@ from penchant.platform.tracking import Trackers, track
 from penchant.trainers.course import Epoch, Group, last_checkpoint
 from penchant.trainers.fit import learned_from
 from penchant.trainers.member import Member, Past
+from penchant.trainers.memory_trouble import keep_plan
+from penchant.trainers.refusal import refusing
 from penchant.trainers.score import keep_member
 from penchant.trainers.step_log import StepLog
 
-__all__ = ["train_group"]
+__all__ = ["place_of", "train_group"]
 
 _RECIPE = "recipe.json"  # in a checkpoint: whose it is
 
@@ -39,9 +42,11 @@ _RECIPE = "recipe.json"  # in a checkpoint: whose it is
 def train_group(task: dict[str, Any]) -> None:
     """Train, score and keep every recipe of `task`.
 
+    A recipe that cannot be trained ends the group: its checkpoint stays the last one.
+
     Args:
         task: `run` (its directory), `recipes` (as JSON), `until_ms`, `suffix` of the members' ids,
-            and `blocks` to score.
+            `blocks` to score, and `storage` and `name` of the Ray Train run.
     """
     import ray.train
 
@@ -55,7 +60,9 @@ def train_group(task: dict[str, Any]) -> None:
     with last_checkpoint(group) as checkpoint:
         begun = None if checkpoint is None else (checkpoint / _RECIPE).read_text()
     for recipe in sorted(todo, key=lambda r: r.model_dump_json() != begun):
-        _train_one(prepared, recipe, task, group)
+        work = partial(_train_one, prepared, recipe, task, group)
+        if not refusing(work, place_of(task), group, _dials(recipe)):
+            return
 
 
 def _train_one(
@@ -78,6 +85,8 @@ def _train_one(
         ray.train.report(metrics, checkpoint=kept)
 
     def tell(memory: str) -> None:
+        if group.rank == 0:
+            keep_plan(place_of(task), memory)
         ray.train.report({"member": member_id, "state": "planned", "memory": memory})
 
     select = prepared.requests[Block.SELECT]
@@ -114,6 +123,22 @@ def _up_to(epoch: int, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What a training had found when an epoch was over."""
     history = facts["history"][: epoch + 1]
     return {**facts, "history": history, "train_s": sum(one["seconds"] for one in history)}
+
+
+def place_of(task: dict[str, Any]) -> Path:
+    """Directory of the Ray Train run, which all workers see."""
+    return Path(task["storage"]) / task["name"]
+
+
+def _dials(recipe: SequenceRecipe | TextRecipe) -> str:
+    """What makes a training smaller."""
+    if isinstance(recipe, TextRecipe):
+        return (
+            "set resources.memory (zero2 or zero3 with more resources.workers, offload on a GPU), "
+            "raise accumulation, lower batch_requests or history.max_tokens, take fewer layers, "
+            "adapters (lora) or gradient_checkpointing"
+        )
+    return "lower batch_tokens, size, or batch_items and drawn_items of text_training"
 
 
 def _step_log(

@@ -52,6 +52,8 @@ class Trainings:
         stop: int = 0,
         resume: str | None = None,
         save: bool = False,
+        dtype: str = "fp32",
+        poison: int | None = None,
         **settings: object,
     ) -> list[dict[str, Any]]:
         """What each worker wrote down."""
@@ -64,6 +66,8 @@ class Trainings:
             "keep": stop,
             "stop": stop,
             "save": save,
+            "dtype": dtype,
+            "poison": poison,
             "resume": None if resume is None else str(self.root / resume / "checkpoint"),
         }
         (out / "task.json").write_text(json.dumps(task))
@@ -138,3 +142,40 @@ def test_a_run_that_was_cut_goes_on_with_other_workers_and_another_stage(trainin
 def test_adapters_learn(trainings):
     found = curve(trainings("binary").run("lora", workers=1, stage=0, lora=Lora(rank=4)))
     assert found[-1, 0] < found[0, 0]
+
+
+@pytest.mark.parametrize(("place", "stage"), [("baskets", 1), ("baskets", 3), ("binary", 2)])
+def test_in_bf16_it_learns_what_it_learns_in_fp32(place, stage, trainings):
+    """What GPUs compute in: losses are within a hundredth of each other."""
+    here = trainings(place)
+    found = curve(here.run(f"bf16-{stage}", workers=2, stage=stage, dtype="bf16"))
+    np.testing.assert_allclose(found[:, :2], here.alone[:, :2], rtol=1e-2)
+    assert found[-1, 0] < found[0, 0]
+
+
+def test_workers_stop_together_when_the_loss_of_one_is_no_number(trainings):
+    here = trainings("binary")
+    here.run("poison", workers=2, stage=1, poison=1)
+    told = {(here.root / "poison" / f"error{rank}.txt").read_text() for rank in range(2)}
+    assert len(told) == 1
+    (message,) = told
+    assert "the loss is nan at step 9 (epoch 2)" in message  # 120 requests, 16 a batch
+    assert "after epoch 1, is kept" in message
+
+
+def test_what_each_worker_holds_is_kept_beside_the_estimate(trainings):
+    here = trainings("binary")
+    for name, workers, stage in (("whole", 1, 0), ("spread", 2, 3)):
+        here.run(name, workers=workers, stage=stage, epochs=1, save=True)
+    held = {
+        name: json.loads((here.root / name / "member" / "member.json").read_text())["state"][
+            "facts"
+        ]["held"]
+        for name in ("whole", "spread")
+    }
+    assert [len(held[name]) for name in ("whole", "spread")] == [1, 2]
+    (alone,) = held["whole"]
+    assert alone["optimizer_bytes"] == pytest.approx(2 * alone["weights_bytes"], rel=0.1)
+    for worker in held["spread"]:  # of this small model, stage 3 keeps the weights whole
+        assert worker["optimizer_bytes"] < 0.6 * alone["optimizer_bytes"]
+        assert worker["process_bytes"] > 10_000_000

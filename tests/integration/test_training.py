@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 
 from penchant.platform.cluster import start_ray
 from penchant.platform.config import Resources
+from penchant.platform.errors import RunError
 from penchant.platform.prepared import Prepared
 from penchant.platform.progress import Progress
+from penchant.platform.recipes import SequenceRecipe, Size
 from penchant.platform.store import RunDirectory
 from penchant.trainers.ledger import Ledger
 from penchant.trainers.search import experiment_recipes, fit_members
@@ -55,6 +58,30 @@ def refitted(searched: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Pr
         fit_members(prepared, recipes, progress, until_ms=prepared.blocks.select_ms)
     assert progress.killed
     return prepared
+
+
+def test_a_loss_that_is_no_number_is_told_and_the_recipe_can_be_mended(
+    searched: Prepared, tmp_path: Path, epochs_told: Callable[[RunDirectory, str], list[int]]
+) -> None:
+    """Both workers end at the same step; under the same name a lower rate trains anew."""
+    root = tmp_path / "run"
+    shutil.copytree(searched.run.root, root)
+    experiment = searched.experiment.model_copy(update={"resources": Resources(workers=2)})
+    prepared = Prepared(run=RunDirectory(root), experiment=experiment)
+    size = Size(dim=16, layers=1)
+    wild = SequenceRecipe(kind="sequence", name="wild", size=size, epochs=1, learning_rate=1e30)
+    mended = wild.model_copy(update={"learning_rate": 3e-4})
+    until_ms = prepared.blocks.select_ms
+    with start_ray(num_cpus=2), Progress(quiet=True) as progress:
+        with pytest.raises(
+            RunError, match=r"the loss is (nan|inf) at step \d+ \(epoch 1\)"
+        ) as caught:
+            fit_members(prepared, [wild], progress, until_ms=until_ms)
+        assert "no checkpoint yet. Lower learning_rate" in str(caught.value)
+        refused = list((root / "search").glob("train-*/refused-*.json"))
+        assert len(refused) == 2  # so that neither had to be stopped from waiting
+        fit_members(prepared, [mended], progress, until_ms=until_ms)
+    assert epochs_told(prepared.run, "wild") == [0]
 
 
 def test_only_the_member_that_was_taken_away_is_fitted_again(

@@ -5,22 +5,41 @@ Started by test_text_training.py, as many times as there are workers.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pickle
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed
 from safetensors.numpy import save_file
 
+from penchant.platform.errors import RunError
 from penchant.platform.recipes import TextRecipe
 from penchant.trainers.course import Epoch, Group
+from penchant.trainers.text import training
+from penchant.trainers.text.plan import TextPlan
 from penchant.trainers.text.training import train_text
 from penchant.trainers.zero.stages import Sharding
+
+
+def poison_second_epoch() -> None:
+    """This worker's loss is no number from its second epoch on."""
+    plain, epoch = training.text_loss, TextPlan.epoch
+
+    def spoilt(*parts: Any) -> torch.Tensor:
+        return plain(*parts) * (torch.nan if epochs > 1 else 1.0)
+
+    def counted(plan: TextPlan, number: int) -> Any:
+        nonlocal epochs
+        epochs = number + 1
+        return epoch(plan, number)
+
+    epochs = 0
+    training.text_loss, TextPlan.epoch = spoilt, counted
 
 
 def main(task_path: str, rank: int, workers: int) -> None:
@@ -40,9 +59,11 @@ def main(task_path: str, rank: int, workers: int) -> None:
         if epoch.epoch + 1 == task["stop"]:
             raise KeyboardInterrupt
 
+    if task.get("poison") == rank:
+        poison_second_epoch()
     resume = None if task["resume"] is None else Path(task["resume"])
     history = []
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         member, history = train_text(
             recipe,
             past,
@@ -50,11 +71,15 @@ def main(task_path: str, rank: int, workers: int) -> None:
             Group(rank=rank, workers=workers),
             report,
             resume,
-            Sharding(stage=task["stage"]),
+            Sharding(stage=task["stage"], dtype=task.get("dtype", "fp32")),
         )
         if task.get("save") and rank == 0:
             member.save(out / "member")
             save_file({"scores": member.score(past.log, select)}, out / "scores.safetensors")
+    except KeyboardInterrupt:
+        pass
+    except RunError as error:
+        (out / f"error{rank}.txt").write_text(str(error))
     (out / f"rank{rank}.json").write_text(json.dumps(history))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

@@ -25,6 +25,7 @@ from penchant.trainers.pretrain.engine import Ready, start_pretraining
 from penchant.trainers.pretrain.network import asked_loss, frequency_perplexity, perplexities
 from penchant.trainers.pretrain.plan import PretrainSettings, batch_rows, drawn, total_steps
 from penchant.trainers.sequence.engine import share_of_rate
+from penchant.trainers.zero.held import held_by_worker
 from penchant.trainers.zero.memory_plan import Dial
 from penchant.trainers.zero.stages import (
     Sharding,
@@ -71,6 +72,7 @@ def pretrain_model(
     report: Callable[[Stand, Path | None], None],
     resume: Path | None = None,
     sharding: Sharding | Dial = "auto",
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Pretrained | None:
     """Train over all steps; the result stands on the first worker, the others have None.
 
@@ -79,6 +81,7 @@ def pretrain_model(
             a checkpoint with some calls.
         resume: checkpoint to go on from; any number of workers and any ZeRO stage may have made it.
         sharding: how weights and optimizer are spread over the workers.
+        tell: is told by every worker, before training, what it will take.
 
     Raises:
         ConfigError: the model does not fit the memory.
@@ -86,6 +89,7 @@ def pretrain_model(
     """
     ready = start_pretraining(settings, corpus.rows, group, sharding)
     engine = ready.engine
+    tell(ready.memory)
     held_out = ready.asker.ask(corpus.held_out, drawn(settings, "held out"))
     course = _Course()
     if resume is not None:
@@ -99,6 +103,7 @@ def pretrain_model(
     with gathered(engine):
         after = perplexities(engine.module, held_out, group, embeddings=False)
     weights = {name.removeprefix("model."): t for name, t in full_weights(engine).items()}
+    held = held_by_worker(engine, group)
     if group.rank:
         return None
     words = engine.module.model.config.get_text_config().vocab_size
@@ -116,6 +121,7 @@ def pretrain_model(
         "seconds": course.seconds,
         "workers": group.workers,
         "memory": ready.memory,
+        "held": held,
     }
     return Pretrained(weights=weights, facts=facts)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import threading
@@ -14,20 +13,27 @@ from typing import Any
 
 from penchant.platform.cluster import Cluster
 from penchant.platform.config import Resources
-from penchant.platform.errors import ConfigError, DataError, PenchantError, RunError
+from penchant.platform.errors import ConfigError, RunError
 from penchant.platform.language_models import Head, load_model, load_tokenizer
 from penchant.platform.progress import Progress
 from penchant.platform.store import write_json
 from penchant.trainers.course import Group, last_checkpoint
 from penchant.trainers.ledger import Ledger
+from penchant.trainers.memory_trouble import keep_plan, out_of_memory, ran_out
 from penchant.trainers.pretrain.corpus import Corpus
 from penchant.trainers.pretrain.plan import PretrainSettings
 from penchant.trainers.pretrain.training import Pretrained, Stand, pretrain_model
+from penchant.trainers.refusal import forget_refusal, read_refusal, refusing
+from penchant.trainers.worker_group import worker_group
 
 __all__ = ["CORPUS_FILE", "MODEL", "RESULT_FILE", "keep_model", "train_on_ray"]
 
 CORPUS_FILE, RESULT_FILE, MODEL = "corpus.safetensors", "result.json", "model"
-_LEDGER, _REFUSED, _TRAIN = "steps.jsonl", "refused.json", "train"
+_LEDGER, _TRAIN = "steps.jsonl", "train"
+_DIALS = (
+    "set resources.memory (zero2 or zero3 with more resources.workers, offload on a GPU), or lower "
+    "--batch-sequences, --tokens or --layers"
+)
 _LOOK_S = 0.5  # between two looks at the ledger
 
 
@@ -45,29 +51,29 @@ def train_on_ray(
             fit the memory.
         RunError: the training failed; its last checkpoint is kept.
     """
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig
+    from ray.train.torch import TorchTrainer
 
     if cluster.private and resources.workers > cluster.cpus:
         raise ConfigError(
             f"resources.workers is {resources.workers}, but this machine has {cluster.cpus} CPUs; "
             "expected a CPU for each. Lower it."
         )
-    (work / _REFUSED).unlink(missing_ok=True)
+    forget_refusal(work)
     task = {
         "work": str(work.resolve()),
         "settings": settings.model_dump(mode="json"),
         "memory": resources.memory,
     }
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # failures are told below
+    scaling, torch_config = worker_group(
+        resources.workers, max(cluster.cpus // resources.workers, 1), cluster.gpus
+    )
     trainer = TorchTrainer(
         train_worker,
         train_loop_config=task,
-        torch_config=TorchConfig(backend="gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=resources.workers,
-            resources_per_worker={"CPU": max(cluster.cpus // resources.workers, 1)},
-        ),
+        torch_config=torch_config,
+        scaling_config=scaling,
         run_config=RunConfig(
             name="pretrain",  # the same name goes on where it was cut
             storage_path=str(work.resolve() / _TRAIN),
@@ -81,8 +87,10 @@ def train_on_ray(
             error: BaseException | None = trainer.fit().error
         except Exception as failure:  # whatever Ray raises is told in our words
             error = failure
-    if (work / _REFUSED).exists():
-        _raise(json.loads((work / _REFUSED).read_text()))
+    if (refused := read_refusal(work)) is not None:
+        raise refused
+    if error is not None and ran_out(error):
+        raise out_of_memory(error, work, _DIALS) from error
     if error is not None:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise RunError(
@@ -111,16 +119,18 @@ def train_worker(task: dict[str, Any]) -> None:
         kept = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
         ray.train.report(vars(stand), checkpoint=kept)
 
-    corpus = Corpus.load(work / CORPUS_FILE)
-    try:
-        with last_checkpoint(group) as resume:
-            found = pretrain_model(settings, corpus, group, report, resume, task["memory"])
-    except PenchantError as error:  # alike on every worker, and alike if tried again
+    def tell(memory: str) -> None:
         if group.rank == 0:
-            write_json(work / _REFUSED, {"kind": type(error).__name__, "message": str(error)})
-        return
-    if found is not None:
-        keep_model(found, settings, work)
+            keep_plan(work, memory)
+
+    def train() -> None:
+        corpus = Corpus.load(work / CORPUS_FILE)
+        with last_checkpoint(group) as resume:
+            found = pretrain_model(settings, corpus, group, report, resume, task["memory"], tell)
+        if found is not None:
+            keep_model(found, settings, work)
+
+    refusing(train, work, group, _DIALS)
 
 
 def keep_model(found: Pretrained, settings: PretrainSettings, work: Path) -> None:
@@ -167,10 +177,3 @@ def _followed(work: Path, progress: Progress) -> Iterator[None]:
 def _note(line: dict[str, Any]) -> str:
     where = f"step {line['step']}/{line['steps']}"
     return f"{where}, loss {line['loss']:.3f}, {line['tokens_per_s']:,.0f} tokens/s"
-
-
-def _raise(refused: dict[str, str]) -> None:
-    kinds: dict[str, type[PenchantError]] = {
-        kind.__name__: kind for kind in (ConfigError, DataError, RunError)
-    }
-    raise kinds[refused["kind"]](refused["message"])

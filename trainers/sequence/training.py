@@ -20,6 +20,7 @@ import torch.distributed
 
 from penchant.platform.recipes import SequenceRecipe, most_epochs
 from penchant.platform.requests import Requests
+from penchant.trainers.accelerator import moved
 from penchant.trainers.course import Course, Epoch, Group
 from penchant.trainers.epoch_members import epoch_recipe
 from penchant.trainers.init_from import init_network, origin, text_model
@@ -35,6 +36,8 @@ from penchant.trainers.step_log import StepLog
 from penchant.trainers.throughput import flops_per_token
 
 __all__ = ["train_sequence"]
+
+_DIALS = "learning_rate, or that of text_training"  # too high, a loss is no number any more
 
 
 def train_sequence(
@@ -59,6 +62,9 @@ def train_sequence(
     Returns:
         The member with the best weights on `select`, and the history of epochs; where a mean of
         epochs was tried, the last one tells of it as `mean`.
+
+    Raises:
+        RunError: the loss is no number any more; the last good checkpoint is kept.
     """
     begun_with = origin(recipe)
     learner = _learner(recipe, past, text, group)
@@ -80,6 +86,7 @@ def train_sequence(
         train_loss, events = _train_epoch(learner, recipe, plan, course, group, steps)
         seconds = time.perf_counter() - began
         loss, metric = _judge(learner.network, recipe, past, judged, group)
+        course.check_loss(loss, "sequence", _DIALS, on_select=True)
         epoch = Epoch(
             epoch=course.next_epoch,
             epochs=most_epochs(recipe),
@@ -215,12 +222,15 @@ def _train_epoch(
     learner.begin_epoch()
     for at, chosen in enumerate(batches):
         step = plan.step(pieces, chosen, epoch, group.rank, group.workers)
+        step = moved(step, learner.engine.device)
         rate = learner.set_rates(course.step, total_steps)
         logits = learner.logits(step, (epoch, at))
         loss = basket_loss(logits, step.target, step.target_request).sum() / step.global_requests
         learner.engine.backward(loss * group.workers)  # DeepSpeed takes the mean over workers
         learner.engine.step()
         losses[at] = loss.detach()
+        whole = group.total(losses[at].clone())  # alike on all, so that all stop together
+        course.check_loss(float(whole), "sequence", _DIALS)
         events += step.events
         course.step += 1
         if steps is not None:

@@ -78,6 +78,8 @@ class TextPlan:
         self._draw = draw / draw.sum()
         self._share = np.exp(log_share.astype(np.float64))
 
+        #: in the history of each request, as the last epoch that was asked for writes it
+        self.events = np.zeros(len(self.requests), dtype=np.int64)
     def epoch(self, epoch: int) -> tuple[TokenLists, list[NDArray[np.int64]]]:
         """Histories of all requests, some events left out, and the requests of each batch."""
         random = np.random.default_rng([self.recipe.seed, epoch, 0])
@@ -85,7 +87,9 @@ class TextPlan:
         if self.recipe.history_dropout:
             events = len(history_of(self.past.log, self.requests, self.recipe.window).row)
             kept = random.random(events) >= self.recipe.history_dropout
-        lists = self.writer.write(self.past.log, self.requests, self.recipe.window, kept)
+        lists, self.events = self.writer.write_counted(
+            self.past.log, self.requests, self.recipe.window, kept
+        )
         order = random.permutation(len(self.requests))
         size = self.recipe.batch_requests
         pool = np.arange(len(order)) // (size * _POOL_BATCHES)

@@ -6,48 +6,48 @@ depend on how many workers share the work, nor on the ZeRO stage.
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from safetensors.torch import load_file, save_file
-from torch.nn import functional
 
 from penchant.platform.binary import auc, binary_per_request
-from penchant.platform.errors import RunError
 from penchant.platform.language_models import load_tokenizer
 from penchant.platform.recipes import TextRecipe, most_epochs
 from penchant.platform.requests import Requests
+from penchant.trainers.accelerator import moved, own_device
 from penchant.trainers.course import Course, Epoch, Group
 from penchant.trainers.init_from import origin, started_text_network
 from penchant.trainers.member import Past
 from penchant.trainers.sequence.engine import share_of_rate
 from penchant.trainers.sequence.judging import judged_ranking, judged_requests
 from penchant.trainers.step_log import StepLog
+from penchant.trainers.text.loss import text_loss
 from penchant.trainers.text.model import TextMember, Tower, item_tower, score_text
-from penchant.trainers.text.network import Gather, TextNetwork, build_network
-from penchant.trainers.text.plan import TextPlan, TextStep
+from penchant.trainers.text.network import TextNetwork, build_network
+from penchant.trainers.text.plan import TextPlan
+from penchant.trainers.text.start import first_rates, plan_memory, start_text
 from penchant.trainers.text.words import Words, read_words
 from penchant.trainers.throughput import flops_per_token
-from penchant.trainers.zero.memory_plan import Dial, choose_sharding
+from penchant.trainers.zero.held import held_by_worker
+from penchant.trainers.zero.memory_plan import Dial
 from penchant.trainers.zero.stages import (
     Sharding,
     full_weights,
     gathered,
     load_sharded,
     save_sharded,
-    start_sharded,
 )
 
 __all__ = ["train_text"]
 
 _JUDGED = 500  # requests of `select` that judge an epoch: a language model takes its time
 _BEST = "best.safetensors"
+_DIALS = "learning_rate or head_learning_rate"  # too high, a loss is no number any more
 
 
 def train_text(
@@ -84,15 +84,10 @@ def train_text(
     network = started_text_network(recipe, binary=binary)
     words = read_words(recipe, past, network.base.config)
     plan = TextPlan(recipe, past, words.writer, words.frame, words.log_share)
-    chosen, memory = _sharding(sharding, network, recipe, group)
+    chosen, memory = plan_memory(sharding, network, recipe, group)
     tell(memory)
     token_flops = flops_per_token(network)
-    engine = start_sharded(
-        network,
-        _parameter_groups(network, recipe),
-        sharding=chosen,
-        accumulation=recipe.accumulation,
-    )
+    engine = start_text(network, recipe, chosen)
     course, best = Course(), dict[str, torch.Tensor]()
     if resume is not None:
         course = Course(**load_sharded(engine, resume)["course"])
@@ -102,10 +97,11 @@ def train_text(
         steps.begin(engine, course.step, token_flops=token_flops, request_flops=0)
     while not course.is_over(recipe):
         began = time.perf_counter()
-        train_loss, tokens = _train_epoch(engine, recipe, plan, course, group, steps)
+        train_loss, events = _train_epoch(engine, recipe, plan, course, group, steps)
         seconds = time.perf_counter() - began
         with gathered(engine):
             loss, metric = _judge(engine.module, recipe, past, words, judged, group)
+        course.check_loss(loss, "text", _DIALS, on_select=True)
         epoch = Epoch(
             epoch=course.next_epoch,
             epochs=most_epochs(recipe),
@@ -114,7 +110,7 @@ def train_text(
             metric="auc" if binary else "ndcg@10",
             select_metric=metric,
             seconds=seconds,
-            events_per_s=tokens / seconds,
+            events_per_s=events / seconds,
         )
         course.epochs.append(vars(epoch))
         if steps is not None:
@@ -127,51 +123,13 @@ def train_text(
             if group.rank == 0:
                 save_file({k: v.contiguous() for k, v in best.items()}, Path(partial) / _BEST)
             report(epoch, Path(partial) if group.rank == 0 else None)
+    held = held_by_worker(engine, group)
     if group.rank != 0:
         return None, course.epochs
-    facts: dict[str, Any] = {"requests": len(plan.requests), "memory": memory}
+    facts: dict[str, Any] = {"requests": len(plan.requests), "memory": memory, "held": held}
     if begun_with is not None:
         facts["init_from"] = begun_with
     return _member(recipe, past, words, best, course, facts), course.epochs
-
-
-def _sharding(
-    wanted: Sharding | Dial, network: TextNetwork, recipe: TextRecipe, group: Group
-) -> tuple[Sharding, str]:
-    """What is spread over the workers, and in words that and what a worker will hold."""
-    if isinstance(wanted, Sharding):
-        return wanted, f"{wanted.describe()}, as told"
-    gpu = torch.cuda.is_available()
-    own = torch.cuda.get_device_properties(0).total_memory if gpu else 0
-    sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
-    longest = recipe.history.max_tokens + recipe.history.item_tokens
-    chosen, estimate = choose_sharding(
-        wanted,
-        parameters=sum(size for size, _ in sizes),
-        trainable=sum(size for size, learns in sizes if learns),
-        workers=group.workers,
-        batch_tokens=recipe.batch_requests // recipe.accumulation * longest // group.workers,
-        hidden=network.base.config.hidden_size,
-        layers=network.base.config.num_hidden_layers,
-        memory_bytes=own or psutil.virtual_memory().total // group.workers,
-        gpu=gpu,
-    )
-    return chosen, f"{chosen.describe()}, {estimate.describe()}"
-
-
-def _parameter_groups(network: TextNetwork, recipe: TextRecipe) -> list[dict[str, Any]]:
-    """The base and its heads, which start from nothing and learn faster. Gains do not decay."""
-    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    base = [p for name, p in named.items() if name.startswith("base.") and p.ndim > 1]
-    gains = [p for name, p in named.items() if name.startswith("base.") and p.ndim < 2]
-    heads = [p for name, p in named.items() if not name.startswith("base.")]
-    slow, fast = recipe.learning_rate, recipe.head_learning_rate
-    groups = [
-        {"params": base, "lr": slow, "weight_decay": recipe.weight_decay},
-        {"params": gains, "lr": slow, "weight_decay": 0.0},
-        {"params": heads, "lr": fast, "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
 
 
 def _train_epoch(
@@ -182,17 +140,17 @@ def _train_epoch(
     group: Group,
     steps: StepLog | None = None,
 ) -> tuple[float, int]:
-    """One pass; returns the mean loss over steps and the tokens read, over all workers."""
+    """One pass; returns the mean loss over steps and the events read, over all workers."""
     epoch = course.next_epoch
     lists, batches = plan.epoch(epoch)
     total_steps = len(batches) * recipe.epochs
-    rates = _first_rates(recipe, len(engine.optimizer.param_groups))
-    losses, tokens = torch.zeros(len(batches)), 0
+    rates = first_rates(recipe, len(engine.optimizer.param_groups))
+    losses, all_events = torch.zeros(len(batches)), 0
     if steps is not None:
         steps.begin_epoch(epoch, len(batches), total_steps)
     engine.train()
     for at, chosen in enumerate(batches):
-        before = tokens
+        tokens = events = 0
         share = share_of_rate(course.step, total_steps)
         for settings, rate in zip(engine.optimizer.param_groups, rates, strict=True):
             settings["lr"] = rate * share
@@ -202,52 +160,28 @@ def _train_epoch(
             empty = not len(part)
             key = (epoch, at * recipe.accumulation + number)
             step = plan.step(lists, chosen[:1] if empty else part, key, group.rank, group.workers)
-            loss = _loss(engine, recipe, step, group) * (0.0 if empty else 1.0) / len(chosen)
+            step = moved(step, engine.device)
+            loss = text_loss(engine, recipe, step, group) * (0.0 if empty else 1.0) / len(chosen)
             # DeepSpeed takes the mean over workers and over the parts of a batch
             engine.backward(loss * group.workers * recipe.accumulation)
             engine.step()
             losses[at] += loss.detach().cpu()
             tokens += step.tokens
-        if not math.isfinite(float(losses[at])):
-            raise RunError(
-                f"text: the loss is {float(losses[at])} at step {course.step} (epoch {epoch + 1}). "
-                "The last checkpoint is kept. Lower learning_rate or head_learning_rate."
-            )
+            events += int(plan.events[part[group.rank :: group.workers]].sum())
+        whole = group.total(losses[at].clone())  # alike on all, so that all stop together
+        course.check_loss(float(whole), "text", _DIALS)
         course.step += 1
+        all_events += events
         if steps is not None:
             steps.step(
                 loss=float(losses[at]),
                 learning_rate=rates[0] * share,
-                tokens=tokens - before,
+                tokens=tokens,
                 requests=len(chosen),
+                events=events,
             )
-    counted = group.total(torch.tensor([float(tokens)], dtype=torch.float64))
+    counted = group.total(torch.tensor([float(all_events)], dtype=torch.float64))
     return float(group.total(losses).mean()), int(counted.item())
-
-
-def _first_rates(recipe: TextRecipe, groups: int) -> list[float]:
-    """Learning rates of the parameter groups; the heads' group comes last."""
-    return [recipe.learning_rate] * (groups - 1) + [recipe.head_learning_rate]
-
-
-def _loss(engine: Any, recipe: TextRecipe, step: TextStep, group: Group) -> torch.Tensor:
-    """Weighted sum over this worker's requests."""
-    smooth = recipe.label_smoothing
-    if step.pool is None or step.hidden is None or step.log_q is None:
-        wanted = step.wanted * (1 - smooth) + 0.5 * smooth
-        each = functional.binary_cross_entropy_with_logits(
-            engine(step.text, None), wanted, reduction="none"
-        )
-        return (each * step.weight).sum()
-    logits = engine(step.text, step.pool, Gather(group.rank, group.workers, step.items))
-    # Items come into the pool as often as they are chosen; log-Q takes that out again (Yi 2019).
-    logits = logits - step.log_q
-    logits = logits.masked_fill(step.hidden, -1e9)
-    asked_for = (~step.hidden).to(logits.dtype)
-    even = asked_for / asked_for.sum(1, keepdim=True)
-    wanted = step.wanted * (1 - smooth) + even * smooth
-    each = -(wanted * functional.log_softmax(logits, dim=1)).sum(1)
-    return (each * step.weight).sum()
 
 
 def _judge(
@@ -281,7 +215,7 @@ def _member(
     network.load_state_dict(best)
     if recipe.lora is not None:
         network.base = network.base.merge_and_unload()
-    network.eval()
+    network.eval().to(own_device())
     tower: Tower = item_tower(network, words.writer, words.frame, words.log_share)
     chosen = course.epochs[course.best_epoch]
     return TextMember(
