@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from penchant.platform.text_recipes import Lora, TextRecipe
+from penchant.trainers.fit import load_member
 
 pytestmark = [pytest.mark.slow]
 
@@ -54,6 +56,8 @@ class Trainings:
         save: bool = False,
         dtype: str = "fp32",
         poison: int | None = None,
+        gpu: bool = False,
+        offload: bool = False,
         **settings: object,
     ) -> list[dict[str, Any]]:
         """What each worker wrote down."""
@@ -68,10 +72,14 @@ class Trainings:
             "save": save,
             "dtype": dtype,
             "poison": poison,
+            "gpu": gpu,
+            "offload": offload,
             "resume": None if resume is None else str(self.root / resume / "checkpoint"),
         }
         (out / "task.json").write_text(json.dumps(task))
-        environment = os.environ | {"DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        if not gpu:
+            environment |= {"DS_ACCELERATOR": "cpu", "CUDA_VISIBLE_DEVICES": ""}
         commands = [
             [sys.executable, str(WORKER), str(out / "task.json"), str(rank), str(workers)]
             for rank in range(workers)
@@ -179,3 +187,19 @@ def test_what_each_worker_holds_is_kept_beside_the_estimate(trainings):
     for worker in held["spread"]:  # of this small model, stage 3 keeps the weights whole
         assert worker["optimizer_bytes"] < 0.6 * alone["optimizer_bytes"]
         assert worker["process_bytes"] > 10_000_000
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("place", ["baskets", "binary"])
+@pytest.mark.parametrize(("stage", "offload"), [(0, False), (3, True)])
+def test_a_gpu_learns_what_cpus_learn_and_scores_alike(place, stage, offload, trainings, world):
+    here = trainings(place)
+    name = f"gpu-{stage}"
+    trained = here.run(
+        name, workers=1, stage=stage, offload=offload, dtype="bf16", gpu=True, save=True
+    )
+    np.testing.assert_allclose(curve(trained)[:, :2], here.alone[:, :2], rtol=1e-2)
+    scores = load_file(here.root / name / "scores.safetensors")["scores"]
+    member = load_member(here.root / name / "member")  # on the CPU, as an endpoint has it
+    again = member.score(world(place).log, world(place).asked())
+    np.testing.assert_allclose(again, scores, rtol=1e-3, atol=1e-3)

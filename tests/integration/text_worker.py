@@ -46,8 +46,9 @@ def main(task_path: str, rank: int, workers: int) -> None:
     task = json.loads(Path(task_path).read_text())
     out = Path(task["out"])
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(workers)}
+    backend = "cpu:gloo,cuda:nccl" if task.get("gpu") else "gloo"
     torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=workers
+        backend, init_method=f"file://{out}/rendezvous", rank=rank, world_size=workers
     )
     past, select = pickle.loads((out.parent / "past.pickle").read_bytes())  # the test's own file
     recipe = TextRecipe.model_validate(task["recipe"])
@@ -71,7 +72,11 @@ def main(task_path: str, rank: int, workers: int) -> None:
             Group(rank=rank, workers=workers),
             report,
             resume,
-            Sharding(stage=task["stage"], dtype=task.get("dtype", "fp32")),
+            Sharding(
+                stage=task["stage"],
+                offload=task.get("offload", False),
+                dtype=task.get("dtype", "fp32"),
+            ),
         )
         if task.get("save") and rank == 0:
             member.save(out / "member")
