@@ -14,14 +14,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from penchant.ensembles.artefacts.artefact import save_ensemble
+from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.cluster import start_ray
 from penchant.platform.config import load_experiment
 from penchant.platform.errors import RunError
 from penchant.platform.prepared import Prepared, prepare
 from penchant.platform.progress import Progress
-from penchant.platform.recipes import SequenceRecipe
+from penchant.platform.recipes import ItemItemRecipe, PersonalRecipe, SequenceRecipe
 from penchant.platform.store import RunDirectory
+from penchant.trainers.fit import fit_baseline
 from penchant.trainers.ledger import Ledger
+from penchant.trainers.member import Past
+from penchant.trainers.score import keep_member
 from penchant.trainers.search import experiment_recipes, fit_members
 
 USERS, VISITS, ITEMS = 80, 30, 60
@@ -118,3 +123,22 @@ def epochs_told() -> Callable[[RunDirectory, str], list[int]]:
         return [event["epoch"] for event in events if event["state"] == "epoch"]
 
     return epochs
+
+
+@pytest.fixture(scope="session")
+def artefacts(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three ensembles of the same two members, with other weights."""
+    run = RunDirectory(tmp_path_factory.mktemp("saved") / "run")
+    prepared = prepare(load_experiment(experiment_file), run)
+    spec, log = prepared.experiment.requests, prepared.log
+    past = Past(log=log, spec=spec, until_ms=prepared.blocks.select_ms)
+    recipes = {"own": PersonalRecipe(kind="personal"), "items": ItemItemRecipe(kind="item_item")}
+    for name, recipe in recipes.items():
+        member = fit_baseline(recipe, past)
+        keep_member(run, name, member, log, prepared.requests, {}, exclude_seen=False)
+    return {
+        name: save_ensemble(
+            run, name, Linear(normalization="zscore", weights={"own": w, "items": 1 - w}), spec, {}
+        )
+        for name, w in (("old", 0.5), ("new", 0.75), ("other", 0.25))
+    }

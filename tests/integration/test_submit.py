@@ -5,20 +5,16 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
+
+from .ray_head import Head, free_ports, running_head
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
@@ -42,60 +38,10 @@ Jobs(sys.argv[1]).submit(sleeper)
 """
 
 
-@dataclass(frozen=True)
-class Head:
-    """A running head, and the environment of those who may use it."""
-
-    address: str
-    environment: dict[str, str]
-
-    def penchant(self, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run the command line to its end."""
-        command = [sys.executable, "-m", "penchant.cli.main", *words]
-        return subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=120
-        )
-
-    def json(self, *words: str) -> Any:
-        """What the command line prints for machines."""
-        said = self.penchant(*words, "--json")
-        assert said.returncode == 0, said.stderr
-        return json.loads(said.stdout)
-
-
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    gcs, dashboard, agent, client = _free_ports(4)
-    temp = tempfile.mkdtemp(prefix="pn-", dir="/tmp")  # Ray's sockets need a short path
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # jobs start `python`
-    private = {name for name in os.environ if name.startswith("RAY_")}
-    environment = {name: value for name, value in os.environ.items() if name not in private} | {
-        "PATH": path,
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(16),
-        "RAY_API_SERVER_ADDRESS": f"http://127.0.0.1:{dashboard}",
-    }
-    command = ["ray", "start", "--head", "--block", "--num-cpus=2", "--include-dashboard=true"]
-    options = {
-        "port": gcs,
-        "dashboard-port": dashboard,
-        "dashboard-agent-listen-port": agent,  # else taken from any other Ray of this machine
-        "ray-client-server-port": client,
-        "temp-dir": temp,
-        "object-store-memory": 200_000_000,
-    }
-    command += ["--disable-usage-stats", *(f"--{name}={text}" for name, text in options.items())]
-    with (
-        open(f"{temp}/head.log", "w") as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,
-    ):
-        try:
-            _wait_for(environment["RAY_API_SERVER_ADDRESS"], process)
-            yield Head(environment["RAY_API_SERVER_ADDRESS"], environment)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(60)
-            shutil.rmtree(temp, ignore_errors=True)
+    with running_head(num_cpus=2) as started:
+        yield started
 
 
 @pytest.fixture(scope="module")
@@ -171,31 +117,10 @@ def test_without_its_token_the_cluster_is_out_of_reach(head: Head) -> None:
 
 
 def test_an_address_where_nobody_answers_fails_in_seconds(experiment: Path) -> None:
-    (port,) = _free_ports(1)
+    (port,) = free_ports(1)
     nowhere = Head(f"http://127.0.0.1:{port}", dict(os.environ))
     began = time.monotonic()
     said = nowhere.penchant("submit", str(experiment), "--address", nowhere.address)
     assert time.monotonic() - began < 10
     assert said.returncode == 5
     assert "No Ray dashboard answers" in said.stderr
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for each in sockets:
-        each.bind(("", 0))
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-def _wait_for(address: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{address}/api/authentication_mode", timeout=2).is_success:
-                return
-        except httpx.HTTPError:
-            time.sleep(0.2)
-    raise TimeoutError(f"no dashboard at {address}; the head's exit code is {process.poll()}")

@@ -21,20 +21,11 @@ import httpx
 import psutil
 import pytest
 
-from penchant.ensembles.artefacts.artefact import save_ensemble
 from penchant.ensembles.artefacts.self_test import SELF_TEST_FILE, SelfTest
-from penchant.ensembles.combinations.linear import Linear
-from penchant.platform.config import load_experiment
 from penchant.platform.events import EventLog
-from penchant.platform.prepared import prepare
-from penchant.platform.recipes import ItemItemRecipe, PersonalRecipe
-from penchant.platform.store import RunDirectory
 from penchant.serve.answering.card import version_of
 from penchant.serve.run import free_port
 from penchant.serve.versions.service import Service
-from penchant.trainers.fit import fit_baseline
-from penchant.trainers.member import Past
-from penchant.trainers.score import keep_member
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
@@ -72,41 +63,34 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def shop(experiment_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    run = RunDirectory(tmp_path_factory.mktemp("shop") / "run")
-    prepared = prepare(load_experiment(experiment_file), run)
-    spec, log = prepared.experiment.requests, prepared.log
-    past = Past(log=log, spec=spec, until_ms=prepared.blocks.select_ms)
-    recipes = {"own": PersonalRecipe(kind="personal"), "items": ItemItemRecipe(kind="item_item")}
-    for name, recipe in recipes.items():
-        member = fit_baseline(recipe, past)
-        keep_member(run, name, member, log, prepared.requests, {}, exclude_seen=False)
-    made = [
-        save_ensemble(
-            run, name, Linear(normalization="zscore", weights={"own": w, "items": 1 - w}), spec, {}
-        )
-        for name, w in (("old", 0.5), ("new", 0.75), ("other", 0.25))
-    ]
-    service = Service(run.root / "service")
+def shop(artefacts: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    root = tmp_path_factory.mktemp("shop")
+    service = Service(root / "service")
     place = ["--service", str(service.directory)]
     key = penchant("serve", "key", "add", "shop", "--rate-per-s", "10000", *place).stdout.strip()
-    port = free_port()
-    command = [*PENCHANT, "serve", "run", str(made[0]), "--port", str(port), *place]
-    process = subprocess.Popen(
-        [*command, "--placement", "apart"], stdout=subprocess.PIPE, text=True, cwd=run.root
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("  -d"):  # the last line of the introduction
-            break
     headers = {"authorization": f"Bearer {key}"}
-    url = f"http://127.0.0.1:{port}"
-    with httpx.Client(base_url=url, timeout=30, headers=headers) as client:
-        old, new, other = made
-        yield Shop(service=service, old=old, new=new, other=other, process=process, client=client)
-    process.stdout.close()
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    with (
+        running(root, str(artefacts["old"]), *place, "--placement", "apart") as (process, url),
+        httpx.Client(base_url=url, timeout=30, headers=headers) as client,
+    ):
+        yield Shop(service=service, **artefacts, process=process, client=client)
+
+
+@contextmanager
+def running(root: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`penchant serve run WORDS`, from when it answers until it has stopped."""
+    port = free_port()
+    command = [*PENCHANT, "serve", "run", *words, "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("  -d"):  # the last line of the introduction
+                    break
+            yield process, f"http://127.0.0.1:{port}"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
 
 
 @contextmanager
@@ -218,8 +202,10 @@ def test_canaries_are_replaced_and_go_without_a_failed_request(shop: Shop) -> No
 
 def test_another_layout_is_rolled_in_and_users_are_forgotten_there(shop: Shop) -> None:
     with asking(shop) as counts:
-        deployed = shop.deploy(shop.old, "--placement", "together")
-        assert deployed.returncode == 0, deployed.stderr
+        canary = shop.deploy(shop.old, "--placement", "together", "--canary", "0.5")
+        assert canary.returncode == 0, canary.stderr
+        promoted = shop.deploy(shop.old)  # in the layout that it has
+        assert promoted.returncode == 0, promoted.stderr
         traffic = shop.service.traffic()
         assert traffic is not None
         assert [len(traffic.primary.places), len(traffic.lives())] == [1, 2]
@@ -255,3 +241,24 @@ def test_a_member_that_is_killed_costs_quality_and_no_answer(shop: Shop) -> None
     assert set(counts) == {version_of(shop.old), "degraded"}
     assert counts["degraded"] > 0
     assert time.monotonic() < until
+
+
+def test_a_restart_goes_on_with_what_was_deployed(shop: Shop, tmp_path: Path) -> None:
+    old, new = str(shop.old), str(shop.new)
+    place = ["--service", str(tmp_path / "service")]
+    with running(tmp_path, old, *place):
+        deployed = penchant("serve", "deploy", new, *place, "--placement", "apart")
+        assert deployed.returncode == 0, deployed.stderr
+    gone = penchant("serve", "deploy", old, *place)
+    assert (gone.returncode, "no running service" in gone.stderr) == (2, True)
+    refused = penchant("serve", "run", old, *place, "--port", str(free_port()))
+    assert refused.returncode == 2
+    assert version_of(shop.old) in refused.stderr
+    assert f"{version_of(shop.new)} ({new})" in refused.stderr
+    with running(tmp_path, *place) as (_, url):
+        patient = {"x-deadline-ms": "9000"}
+        answer = httpx.post(f"{url}/v1/recommend", json=BODY, headers=patient, timeout=30).json()
+    assert (answer["version"], answer["degraded"]) == (version_of(shop.new), False)
+    traffic = Service(tmp_path / "service").traffic()
+    assert traffic is not None
+    assert (traffic.primary.layout.placement, traffic.previous) == ("apart", None)
