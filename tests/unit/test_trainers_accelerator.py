@@ -11,9 +11,13 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from penchant.platform.item_tokens import TokenLists
+from penchant.platform.language_models import load_tokenizer
 from penchant.platform.text_recipes import Lora, TextRecipe, TextTraining
 from penchant.trainers.accelerator import moved, own_device
 from penchant.trainers.course import Group
+from penchant.trainers.pretrain.network import asked_loss, build_pretrain_network
+from penchant.trainers.pretrain.plan import Asker
 from penchant.trainers.sequence.item_encoder import build_encoder
 from penchant.trainers.sequence.learner import _Joint
 from penchant.trainers.sequence.network import SequenceNetwork, basket_loss
@@ -126,6 +130,16 @@ def test_an_item_encoder_that_learns_leaves_nothing_behind(world, recipes, groce
         basket_loss(logits, step.target, step.target_request).sum().backward()
         assert encoder.all_vectors(ALONE).device == META
     assert any(p.grad is not None for p in encoder.parameters())
+
+
+def test_pretraining_leaves_nothing_behind(tiny_base) -> None:
+    network = build_pretrain_network(str(tiny_base), None, masked=True).to(META)
+    asker = Asker(load_tokenizer(str(tiny_base)), masked=True, tokens=16)
+    rows = TokenLists.of([list(range(5, 21)), list(range(9, 19))])
+    asked = asker.ask(rows, np.random.default_rng(0))
+    with OneDevice():
+        asked_loss(network(asked), asked).backward()
+    assert network.model.get_input_embeddings().weight.grad.device == META
 
 
 def test_asking_a_language_model_leaves_nothing_behind() -> None:
