@@ -8,7 +8,8 @@ A cold product has no event before `select` begins, where members stop learning.
 block's baskets that hold one: where do its cold products stand among all cold products, and in the
 whole catalogue? Products that say the same tie; a tie counts by the chance that it falls into the
 list in random order (McSherry and Najork 2008). Means are over baskets, intervals by bootstrap
-over households; `new` leaves out products that the household has had since the cut-off.
+over households; `new` leaves out products that the household has had since the cut-off, as targets
+and from the list.
 
 The baseline spreads a household's decayed counts of product types, smoothed with the population's,
 evenly over the cold products of each type. `types: all products` spreads them over the type's known
@@ -33,10 +34,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from cold.places import judge, places
+from cold.places import judge, judged
 from cold.shop import Asked, Shop
 from cold.trial import Trial
-from numpy.typing import NDArray
 from shared.facts import facts
 
 from penchant.platform.intervals import Resampler
@@ -91,13 +91,9 @@ def figures(trial: Trial, block: Block) -> dict[str, dict[str, Any]]:
     asked, rows = trial.shop.asked[block], dict[str, dict[str, Any]]()
     draws = Resampler(asked.requests.user, RESAMPLES, seed=0)
 
-    def judged(name: str) -> dict[str, NDArray[np.float64]]:
-        scores = trial.cold[name][block]
-        return judge(places(scores, asked.request, asked.place, None), asked)
-
-    others = {other: judged(other) for other in (BASELINE, EQUAL)}
+    others = {other: judged(trial.cold[other][block], asked) for other in (BASELINE, EQUAL)}
     for name in trial.cold:
-        found = judged(name)
+        found = judged(trial.cold[name][block], asked)
         row: dict[str, Any] = {"setting": trial.settings.get(name)}
         for metric in CHOSEN_BY:
             ratio = np.nanmean(found[metric]) / np.nanmean(others[BASELINE][metric])
@@ -106,7 +102,8 @@ def figures(trial: Trial, block: Block) -> dict[str, dict[str, Any]]:
                 difference = draws.difference(found[metric], theirs[metric])
                 row[f"{metric} - {other}"] = difference.to_json()
         if name in trial.whole:
-            found["whole"] = judge(trial.whole[name][block], asked)["recall@50"]
+            ranks = trial.whole[name][block]
+            found["whole"] = judge(ranks, ranks, asked)["recall@50"]
         rows[name] = row | {m: draws.mean(values).to_json() for m, values in found.items()}
     return rows
 

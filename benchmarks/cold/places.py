@@ -33,12 +33,23 @@ def places(
     return found
 
 
-def judge(ranks: Ranks, asked: Asked) -> dict[str, NDArray[np.float64]]:
-    """Expected metrics of each basket, shape (R,); NaN where it has no target that counts."""
+def judged(scores: Floats, asked: Asked) -> dict[str, NDArray[np.float64]]:
+    """Metrics of each basket for scores of the cold products, shape (R, C); see `judge`."""
+    ranks = places(scores, asked.request, asked.place, None)
+    others = np.where(asked.had, np.float32(-np.inf), scores)
+    return judge(ranks, places(others, asked.request, asked.place, None), asked)
+
+
+def judge(ranks: Ranks, among_new: Ranks, asked: Asked) -> dict[str, NDArray[np.float64]]:
+    """Expected metrics of each basket, shape (R,); NaN where it has no target that counts.
+
+    Args:
+        among_new: where targets that the household has not had stand among such products alone.
+    """
     above, equal = ranks
     gains = np.concatenate([[0.0], np.cumsum(1 / np.log2(np.arange(2, SHORT_LIST + 2)))])
     first, last = (np.minimum(at, SHORT_LIST).astype(int) for at in (above, above + equal))
-    hit = np.clip((LIST - above) / equal, 0, 1)
+    hit, hit_new = (np.clip((LIST - at) / tied, 0, 1) for at, tied in (ranks, among_new))
 
     def total(values: NDArray[Any]) -> NDArray[np.float64]:
         return np.bincount(asked.request, weights=values, minlength=len(asked.requests))
@@ -46,6 +57,6 @@ def judge(ranks: Ranks, asked: Asked) -> dict[str, NDArray[np.float64]]:
     number = total(np.ones(len(hit)))
     best = gains[np.minimum(number, SHORT_LIST).astype(int)]
     with np.errstate(invalid="ignore"):
-        new = total(hit * asked.new) / total(asked.new)
+        new = total(hit_new * asked.new) / total(asked.new)
     gained = total((gains[last] - gains[first]) / equal)
     return {"recall@50": total(hit) / number, "new": new, "ndcg@10": gained / best}

@@ -10,6 +10,7 @@ import polars as pl
 from numpy.typing import NDArray
 from scipy import sparse
 
+from penchant.platform.events import EventLog
 from penchant.platform.history import history_of, item_counts
 from penchant.platform.item_vectors import item_vectors
 from penchant.platform.prepared import Prepared
@@ -41,6 +42,7 @@ class Asked:
     item: NDArray[np.int64]  # (P,)
     place: NDArray[np.int64]  # (P,), among the cold products
     new: NDArray[np.bool_]  # (P,), the household has not had it
+    had: NDArray[np.bool_]  # (R, C), cold products that the household has had
 
 
 class Shop:
@@ -52,7 +54,9 @@ class Shop:
         self.cold = np.setdiff1d(np.arange(self.log.num_items), self.log.item[self.past])
         place = np.full(self.log.num_items, -1)
         place[self.cold] = np.arange(len(self.cold))
-        self.asked = {block: ask(prepared.requests[block], place, most) for block in BLOCKS}
+        self.asked = {
+            block: ask(self.log, prepared.requests[block], place, most) for block in BLOCKS
+        }
         catalog = prepared.catalog
         self.types = self._groups(types_of(catalog.item_ids))
         self.texts = self._groups(catalog.item_texts)
@@ -109,7 +113,7 @@ class Shop:
         return spread
 
 
-def ask(requests: Requests, place: NDArray[np.int64], most: int | None) -> Asked:
+def ask(log: EventLog, requests: Requests, place: NDArray[np.int64], most: int | None) -> Asked:
     """The baskets with a cold target; `place` is -1 for products that are not cold."""
     cold = place[requests.target] >= 0
     holding = np.unique(np.repeat(np.arange(len(requests)), np.diff(requests.target_offsets))[cold])
@@ -118,7 +122,11 @@ def ask(requests: Requests, place: NDArray[np.int64], most: int | None) -> Asked
     request = np.repeat(np.arange(len(chosen)), np.diff(chosen.target_offsets))[cold]
     item = chosen.target[cold].astype(np.int64)
     new = ~chosen.target_seen[cold]
-    return Asked(requests=chosen, request=request, item=item, place=place[item], new=new)
+    own = item_counts(log, history_of(log, chosen, Window()), [])
+    at = place[own.item]
+    had = np.zeros((len(chosen), int(place.max()) + 1), dtype=np.bool_)
+    had[own.request[at >= 0], at[at >= 0]] = True
+    return Asked(requests=chosen, request=request, item=item, place=place[item], new=new, had=had)
 
 
 def types_of(item_ids: list[str]) -> list[str]:

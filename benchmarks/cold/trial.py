@@ -31,9 +31,8 @@ class Trial:
     def quality(self, scores: Floats, block: Block) -> float:
         """Mean recall@50 among the cold products: by it settings and weights are chosen."""
         asked = self.shop.asked[block]
-        return float(
-            judge(places(scores, asked.request, asked.place, None), asked)[CHOSEN_BY].mean()
-        )
+        ranks = places(scores, asked.request, asked.place, None)
+        return float(judge(ranks, ranks, asked)[CHOSEN_BY].mean())
 
     def add(
         self,
