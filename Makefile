@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 FLOORS := platform trainers ensembles serve cli
-NEED_A_RUN := $(addprefix benchmarks/, cold_products.py gpu_table.py result_table.py serve_drills.py text_requests.py)
+NEED_A_RUN := $(addprefix benchmarks/, cold_products.py gpu_table.py result_table.py serve_drills.py text_requests.py two_layers.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help

@@ -5,10 +5,8 @@ what everybody buys is worth more where little is known of the user. A segment h
 learn that from, so its weights are mixed with the weights for all; how much of its own a segment
 gets is decided on users that the weights were not fitted on: nothing, if that is best.
 
-Segments are always of history length and days since the last event. To let each gate choose its
-split by the same rule was tried on groceries and left: of nine splits, with the share of repeats,
-hour and weekday too, this one was best on users that fitted no weights, none was better or worse
-than greedy selection on `test` for sure, and each split more to try costs a gate more.
+Segments are always of history length and days since the last event: what tells members apart
+first. To let each gate choose among splits by the same rule would cost a gate for each.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ users, and greedy selection combines what it gives on the other half, so that a 
 learnt its half by heart is found out (Wolpert, "Stacked generalization", 1992). All of them are
 weighted means of the same scores, so the whole is one too: the weights are multiplied out, and
 nothing is lost or served twice.
+
+A second layer on a later slice of blend, in place of other users, and the gate in the first layer
+were no better on the demo (`benchmarks/two_layers.py`, docs/lab-notes.md).
 """
 
 from __future__ import annotations
