@@ -70,12 +70,12 @@ def check_alike(recipes: Mapping[str, Recipe]) -> None:
                 )
 
 
-def mean_member(members: Sequence[Member], recipe: Recipe) -> Member:
+def mean_member(members: Sequence[Member], name: str) -> Member:
     """A member with the mean weights of several, and all else from the first of them.
 
     Args:
         members: alike in the sense of `check_alike`.
-        recipe: what the new member calls its own.
+        name: of the new member; its recipe is else the first one's.
 
     Raises:
         ConfigError: they began with other files, or their weights have other shapes.
@@ -84,16 +84,19 @@ def mean_member(members: Sequence[Member], recipe: Recipe) -> Member:
     if isinstance(first, SequenceMember):
         alike = [member for member in members if isinstance(member, SequenceMember)]
         _check_origins([member.origin for member in alike])
-        return replace(first, recipe=recipe, network=_mean([m.network for m in alike]))
+        network = _mean([member.network for member in alike])
+        recipe = first.recipe.model_copy(update={"name": name})
+        return replace(first, recipe=recipe, network=network)
     from penchant.trainers.text.model import TextMember, item_tower  # brings transformers
 
     if not isinstance(first, TextMember):
         raise TypeError(f"{type(first).__name__} has no weights that a mean could be taken of")
     readers = [member for member in members if isinstance(member, TextMember)]
     _check_origins([member.facts.get("init_from") for member in readers])
-    network = _mean([member.network for member in readers])
-    tower = item_tower(network, first.writer, first.frame, first.tower.log_share)
-    return replace(first, recipe=recipe, network=network, tower=tower)
+    whole = _mean([member.network for member in readers])
+    tower = item_tower(whole, first.writer, first.frame, first.tower.log_share)
+    named = first.recipe.model_copy(update={"name": name})
+    return replace(first, recipe=named, network=whole, tower=tower)
 
 
 def _check_origins(origins: Sequence[Mapping[str, str] | None]) -> None:

@@ -15,7 +15,6 @@ from penchant.ensembles.combiners.combiner import quality
 from penchant.platform.errors import ConfigError
 from penchant.platform.metrics import sign_of
 from penchant.platform.prepared import Prepared
-from penchant.platform.recipes import Recipe
 from penchant.platform.timeline import Block
 from penchant.trainers.fit import load_member
 from penchant.trainers.mean_member import check_alike, mean_member
@@ -49,12 +48,16 @@ def make_soup(prepared: Prepared, member_ids: Sequence[str], tell: Callable[[str
         ConfigError: there are fewer than two members, or they did not begin with the same weights.
         DataError: a member or its predictions cannot be read.
     """
+    run, metric = prepared.run, prepared.experiment.requests.metric
+    soups = [name for name in member_ids if run.member_facts(name).get("soup_of")]
+    for name in soups:
+        tell(f"{name} is left out: it is a mean itself")
+    member_ids = [name for name in member_ids if name not in soups]
     if len(member_ids) < 2:
         raise ConfigError(
             f"a soup is made of several members, got {', '.join(member_ids) or 'none'}. Name more, "
             "or a pattern such as `text-*`."
         )
-    run, metric = prepared.run, prepared.experiment.requests.metric
     check_alike({name: read_card(run.member(name))[0] for name in member_ids})
     select, sign = prepared.requests[Block.SELECT], sign_of(metric)
     values = {
@@ -67,7 +70,7 @@ def make_soup(prepared: Prepared, member_ids: Sequence[str], tell: Callable[[str
     tell(f"{first} alone: {metric} {sign * best:.4f} on select")
     for name in others:
         tried = [*members, load_member(run.member(name))]
-        mean = mean_member(tried, _recipe(members[0], [*parts, name]))
+        mean = mean_member(tried, _soup_id(members[0], [*parts, name]))
         exclude = prepared.experiment.requests.exclude_seen
         scores = masked_scores(mean, prepared.log, select, exclude_seen=exclude)
         value = quality(scores, select, metric)
@@ -84,10 +87,10 @@ def make_soup(prepared: Prepared, member_ids: Sequence[str], tell: Callable[[str
     )
 
 
-def _recipe(first: Member, parts: Sequence[str]) -> Recipe:
-    """The first member's recipe, under an id that says which members the mean is of."""
+def _soup_id(first: Member, parts: Sequence[str]) -> str:
+    """The same for the same members, in whatever order they were taken in."""
     digest = hashlib.sha256(" ".join(sorted(parts)).encode()).hexdigest()[:6]
-    return first.recipe.model_copy(update={"name": f"{first.recipe.kind}-soup-{digest}"})
+    return f"{first.recipe.kind}-soup-{digest}"
 
 
 def _keep(prepared: Prepared, soup: Member, parts: Sequence[str]) -> None:

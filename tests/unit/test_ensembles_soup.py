@@ -97,6 +97,9 @@ def test_errors_that_cancel_make_a_soup_and_what_spoils_it_is_left_out(prepared)
     select = prepared.requests[Block.SELECT]
     stored = prepared.run.read_predictions(Block.SELECT, found.member_id, select.row)
     assert quality(stored, select, "ndcg@10") == pytest.approx(found.value)
+    again = make_soup(prepared, finished_members(prepared.run.root), told.append)
+    assert again == found  # the soup itself is no part of another
+    assert f"{found.member_id} is left out: it is a mean itself" in told
 
 
 def test_where_no_mean_is_better_nothing_is_kept(prepared):
@@ -118,6 +121,7 @@ def test_a_soup_is_not_refitted_as_if_it_were_its_first_member(prepared):
 
 
 def test_one_member_makes_no_soup(prepared):
+    member(prepared, "plus", popular(prepared))
     with pytest.raises(ConfigError, match="several members, got plus"):
         make_soup(prepared, ["plus"], lambda _: None)
 
@@ -150,7 +154,7 @@ def test_what_init_from_names_must_not_have_changed(prepared):
     first = member(prepared, "first", np.zeros(12))
     later = replace(first, origin={**ORIGIN, "sha256": "cd"})
     with pytest.raises(ConfigError, match="began with different files"):
-        mean_member([first, later], RECIPE)
+        mean_member([first, later], "soup")
 
 
 def test_a_mean_of_readers_reads_the_items_anew(world, recipes, fit_member):
@@ -161,12 +165,12 @@ def test_a_mean_of_readers_reads_the_items_anew(world, recipes, fit_member):
     with torch.no_grad():
         for parameter in second.network.parameters():
             parameter.mul_(3)
-    mean = mean_member([first, second], first.recipe)
+    mean = mean_member([first, second], "soup")
     for name, tensor in mean.network.state_dict().items():
         if tensor.is_floating_point():
             assert torch.allclose(tensor, 2 * first.network.state_dict()[name], atol=1e-6)
     assert np.allclose(np.linalg.norm(mean.tower.vectors, axis=1)[:-1], 1)
     assert not np.allclose(mean.tower.vectors, first.tower.vectors, atol=1e-3)
-    again = mean_member([mean, mean], first.recipe)
+    again = mean_member([mean, mean], "again")
     asked = world("baskets").asked()
     assert np.allclose(again.score(past.log, asked), mean.score(past.log, asked), atol=1e-5)
