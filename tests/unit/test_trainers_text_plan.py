@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.text_recipes import HistoryText, TextRecipe
+from penchant.trainers.text.batches import in_groups, padded
 from penchant.trainers.text.network import build_network
 from penchant.trainers.text.plan import TextPlan
 from penchant.trainers.text.words import read_words
@@ -41,7 +43,8 @@ def test_the_shares_of_the_workers_make_up_the_batch(place, world, plan_of):
     for rank, share in enumerate(shares):
         torch.testing.assert_close(share.wanted, whole.wanted[rank::3])
     if whole.pool is not None:
-        assert sum(len(share.pool.text.ids) for share in shares) == whole.items
+        assert sum(len(share.pool.row) for share in shares) == whole.items
+        assert {len(share.pool.text) for share in shares} == {3}  # all go through together
 
 
 def test_a_worker_without_requests_takes_part_but_counts_nothing(world, plan_of):
@@ -56,7 +59,35 @@ def test_a_worker_without_items_of_the_pool_encodes_one_that_nobody_scores(world
     lists, batches = plan.epoch(0)
     step = plan.step(lists, batches[0][:1], (0, 0), 99, 100)
     assert step.items < 99
-    assert len(step.pool.text.ids) == 1
+    assert [len(text.ids) for text in step.pool.text] == [1]
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_items_of_the_pool_stand_in_groups_of_like_length(rank, world, plan_of):
+    plan = plan_of(world("baskets"))
+    lists, batches = plan.epoch(0)
+    share = plan.step(lists, batches[0], (0, 0), rank, 3)
+    lengths = [text.mask.sum(1).tolist() for text in share.pool.text]
+    assert sum(lengths, []) == sorted(sum(lengths, []))
+    assert [text.mask.shape[1] for text in share.pool.text] == [max(each) for each in lengths]
+
+
+def test_groups_of_like_length_hold_every_text_at_its_place(world, plan_of):
+    plan = plan_of(world("baskets"))
+    texts = plan.writer.items.take(np.array([4, 29, 0, 7, 7, 3, 11]))  # item 29 has no text
+    groups, place = in_groups(texts, plan.frame, 3)
+    rows = [row[: int(mask.sum())] for g in groups for row, mask in zip(g.ids, g.mask, strict=True)]
+    whole = padded(texts, plan.frame)
+    for at, (ids, mask) in enumerate(zip(whole.ids, whole.mask, strict=True)):
+        assert rows[place[at]].tolist() == ids[: int(mask.sum())].tolist()
+
+
+def test_like_lengths_come_together_candidates_included(world, plan_of):
+    plan = plan_of(world("binary"), history_dropout=0.0)
+    lists, batches = plan.epoch(0)
+    whole = lists.lengths + plan.writer.items.lengths[plan.requests.candidate]
+    spans = sorted((whole[batch].min(), whole[batch].max()) for batch in batches)
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 def test_every_request_is_learned_once_an_epoch_and_epochs_differ(world, plan_of):

@@ -18,7 +18,17 @@ from transformers import PreTrainedTokenizerBase
 from penchant.platform.requests import ranges
 from penchant.platform.text import TokenLists
 
-__all__ = ["Frame", "Padded", "frame_of", "filled", "framed", "like_lengths", "padded", "row_keys"]
+__all__ = [
+    "Frame",
+    "Padded",
+    "frame_of",
+    "filled",
+    "framed",
+    "in_groups",
+    "like_lengths",
+    "padded",
+    "row_keys",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +68,19 @@ def frame_of(tokenizer: PreTrainedTokenizerBase) -> Frame:
 def padded(texts: TokenLists, frame: Frame, before: TokenLists | None = None) -> Padded:
     """Texts with what the frame puts around them, side by side; see `framed`."""
     return filled(framed(texts, frame, before), frame)
+
+
+def in_groups(
+    texts: TokenLists, frame: Frame, groups: int
+) -> tuple[tuple[Padded, ...], NDArray[np.int64]]:
+    """Texts of like length side by side, in groups of like size, and where each text stands there.
+
+    Args:
+        groups: as many as there are texts, or fewer.
+    """
+    order = np.argsort(texts.lengths, kind="stable")
+    some = tuple(padded(texts.take(part), frame) for part in np.array_split(order, groups))
+    return some, np.argsort(order)
 
 
 def framed(texts: TokenLists, frame: Frame, before: TokenLists | None = None) -> TokenLists:

@@ -41,7 +41,8 @@ class Own:
 class Pool:
     """Q items that are scored for each request."""
 
-    text: Padded  # of this worker's part of the pool
+    text: tuple[Padded, ...]  # of this worker's part of the pool, in groups of like length
+    row: Tensor  # (Q of this worker,) int64, where in these groups each item stands
     log_share: Tensor  # (Q,), of the population's events
     own: Own
 
@@ -117,7 +118,8 @@ class TextNetwork(nn.Module):
         if pool is None:
             return self.log_odds(text)
         histories = functional.normalize(self.vectors(text), dim=1)
-        items = functional.normalize(self.vectors(pool.text), dim=1)
+        read = torch.cat([self.vectors(text) for text in pool.text])
+        items = functional.normalize(read[pool.row], dim=1)
         if gather is not None:
             items = gather(items)
         return self.scores(histories, items, pool.log_share, pool.own)

@@ -19,13 +19,14 @@ from penchant.platform.requests import Requests, latest_requests, ranges
 from penchant.platform.text import HistoryWriter, TokenLists
 from penchant.platform.timeline import Window
 from penchant.trainers.member import Past
-from penchant.trainers.text.batches import Frame, Padded, padded
+from penchant.trainers.text.batches import Frame, Padded, in_groups, padded
 from penchant.trainers.text.network import Pool
 from penchant.trainers.text.own import own_items, places
 
 __all__ = ["TextPlan", "TextStep"]
 
 _POOL_BATCHES = 16  # batches among which requests of like length are brought together
+_POOL_GROUPS = 3  # of like length, that pass one by one: more would save little padding
 _TARGETS = 4  # of a basket, drawn anew in each epoch: an even sample has the same mean
 
 
@@ -77,9 +78,9 @@ class TextPlan:
         draw = np.exp(0.5 * log_share.astype(np.float64))
         self._draw = draw / draw.sum()
         self._share = np.exp(log_share.astype(np.float64))
-
         #: in the history of each request, as the last epoch that was asked for writes it
         self.events = np.zeros(len(self.requests), dtype=np.int64)
+
     def epoch(self, epoch: int) -> tuple[TokenLists, list[NDArray[np.int64]]]:
         """Histories of all requests, some events left out, and the requests of each batch."""
         random = np.random.default_rng([self.recipe.seed, epoch, 0])
@@ -93,7 +94,10 @@ class TextPlan:
         order = random.permutation(len(self.requests))
         size = self.recipe.batch_requests
         pool = np.arange(len(order)) // (size * _POOL_BATCHES)
-        order = order[np.lexsort((np.diff(lists.offsets)[order], pool))]
+        lengths = lists.lengths
+        if self.requests.candidate is not None:
+            lengths = lengths + self.writer.items.lengths[self.requests.candidate]
+        order = order[np.lexsort((lengths[order], pool))]
         batches = np.split(order, range(size, len(order), size))
         return lists, [batches[at] for at in random.permutation(len(batches))]
 
@@ -156,11 +160,14 @@ class TextPlan:
         hidden = torch.from_numpy(self._not_wrong(requests, items)) & (wanted == 0)
         part = items[rank::workers] if rank < len(items) else items[:1]
         text = padded(texts, self.frame)
-        framed = padded(self.writer.items.take(part), self.frame)
+        # as many groups on every worker: under ZeRO 3 all go through the model together
+        groups = min(_POOL_GROUPS, max(len(items) // workers, 1))
+        framed, place = in_groups(self.writer.items.take(part), self.frame, groups)
         return TextStep(
             text=text,
             pool=Pool(
                 text=framed,
+                row=torch.from_numpy(place),
                 log_share=torch.from_numpy(self.log_share[items]),
                 own=own_items(self.past.log, requests, self.recipe, items),
             ),
@@ -169,7 +176,7 @@ class TextPlan:
             hidden=hidden,
             wanted=wanted,
             weight=weight,
-            tokens=int(text.mask.sum()) + int(framed.mask.sum()),
+            tokens=sum(int(some.mask.sum()) for some in (text, *framed)),
         )
 
     def _not_wrong(self, requests: Requests, items: NDArray[np.int64]) -> NDArray[np.bool_]:
