@@ -37,7 +37,7 @@ def why_left_out(
     if combiner == "cascade":  # what is rarely asked may cost more than a request may on average
         alone = replace(budget, max_cost_ms=None)
     if not alone.admits((), name):
-        return f"by itself it takes {budget.score_ms[name]:.3g} ms, over the budget of {alone}"
+        return f"by itself it takes {budget.score_ms[name]:.3g} ms, more than the budget ({alone})"
     if combiner in EVEN:
         return _not_among_the_best(report, name, weights, budget)
     if twin:

@@ -206,7 +206,7 @@ def test_within_a_budget_places_are_among_those_that_fit_it():
     budget = {"max_latency_ms": 5.0}
     text = even((0.4, 0.3, 0.2, 0.1), ("odd", "twin"), budget=budget)
     assert "Everything was fitted within 5 ms." in text
-    said = "By itself it takes 8 ms, over the budget of 5 ms."
+    said = "By itself it takes 8 ms, more than the budget (5 ms)."
     assert line(text, "good").endswith(said)
     said = "number 3 on blend of the 3 that fit the budget alone, where the best 2 that fit it"
     assert said in line(text, "poor")
