@@ -145,7 +145,7 @@ def compare_again(
     ensemble = prepared.experiment.ensemble.model_copy(update=dict(settings or {}))
     with PeakMemory() as memory:
         origins = _Origins()
-        for place in _places(directory):
+        for place in _places(directory, prepared.experiment.time.origins):
             progress.say(f"earlier origin: {place}")
             with origins.noted(place, progress):
                 then = open_prepared(RunDirectory(place))
@@ -192,10 +192,11 @@ def _unfinished(prepared: Prepared, where: str) -> list[str]:
     ]
 
 
-def _places(directory: Path) -> list[Path]:
-    """Directories of the earlier origins, the latest first."""
-    found = [path for path in (directory / "origins").glob("*") if path.name.isdecimal()]
-    return sorted(found, key=lambda place: int(place.name))
+def _places(directory: Path, origins: int) -> list[Path]:
+    """Directories of the earlier origins, the latest first; those that should be there, too."""
+    names = [path.name for path in (directory / "origins").glob("*")]
+    steps = {int(name) for name in names if name.isdecimal()} | set(range(1, origins))
+    return [directory / "origins" / str(step) for step in sorted(steps)]
 
 
 def finished_members(directory: Path) -> list[str]:

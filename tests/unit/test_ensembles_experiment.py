@@ -202,6 +202,7 @@ def torn(origin: Path) -> None:
         (lambda origin: slow_by_itself(origin, 900.0), "no member fits 500 ms: the fastest, "),
         (torn, "cannot be read"),
         (lambda origin: (origin / "manifest.json").unlink(), "manifest.json"),
+        (shutil.rmtree, "manifest.json"),  # a run that was cut off before it came so far
     ],
 )
 def test_an_origin_that_cannot_be_compared_is_told_and_the_others_are(three, spoil, told) -> None:
