@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from penchant.serve.gate.admission import Admission
 from penchant.serve.gate.guard import Guard
 from penchant.serve.gate.keys import KeyRing
+from penchant.serve.gate.patient_protocol import take_over
 from penchant.serve.gate.proxy_gate import ProxyGate
 from penchant.serve.watch.meters import Meters
 
@@ -48,7 +49,11 @@ def serve_variables(keys_of: Path | None) -> dict[str, str]:
 
 
 def middlewares() -> list[Middleware]:
-    """What a request passes in the proxy; the last of them comes first."""
+    """What a request passes in the proxy; the last of them comes first.
+
+    Serve calls this before its server starts, which also gets an end to its patience by it.
+    """
+    take_over()
     refused = Meters().refused
     keys_of = os.environ.get(KEYS_OF)
     guard = Guard(ring=KeyRing(Path(keys_of))) if keys_of else None

@@ -1,0 +1,77 @@
+"""Connections whose headers trickle or never end are closed: uvicorn alone waits for ever.
+
+Serve's proxy lets nobody choose its HTTP protocol, but uvicorn looks it up by name when the proxy
+starts: `take_over` puts this one in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.config import HTTP_PROTOCOLS
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+__all__ = ["PatientProtocol", "take_over"]
+
+_HEADERS_S = 10.0
+_MOST_HEADER_BYTES = 65_536
+
+_TOO_SLOW = b"408 Request Timeout"
+_TOO_LARGE = b"431 Request Header Fields Too Large"
+
+
+def take_over() -> None:
+    """Let uvicorn servers that start in this process from now on speak this protocol."""
+    HTTP_PROTOCOLS["auto"] = f"{__name__}:{PatientProtocol.__name__}"
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """uvicorn's protocol, with an end to its patience before the headers are whole.
+
+    The clock starts with the connection, and anew with the first byte that follows an answer;
+    until then the server's own keep-alive timeout holds.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._clock: asyncio.TimerHandle | None = None  # None: headers are not awaited
+        self._header_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_headers()
+
+    def data_received(self, data: bytes) -> None:
+        if self._clock is None and self.cycle is not None and self.cycle.response_complete:
+            self._await_headers()
+        super().data_received(data)
+        if self._clock is not None:  # not whole yet, not with this part either
+            self._header_bytes += len(data)
+            if self._header_bytes > _MOST_HEADER_BYTES:
+                self._refuse(_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        self._stop_clock()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_clock()
+        super().connection_lost(exc)
+
+    def _await_headers(self) -> None:
+        self._header_bytes = 0
+        self._clock = self.loop.call_later(_HEADERS_S, self._refuse, _TOO_SLOW)
+
+    def _stop_clock(self) -> None:
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
+
+    def _refuse(self, status: bytes) -> None:
+        self._stop_clock()
+        if self._header_bytes and not self.transport.is_closing():
+            self.transport.write(
+                b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n" % status
+            )
+        self.transport.close()
