@@ -25,7 +25,7 @@ def lose_disk(service: Served, bodies: Sequence[bytes], rate: float) -> Row:
     replaced: list[float] = []
     with (
         unwritable(service.service),
-        beside(service.url, bodies, path="/v1/score", rate=rate, duration_s=75) as load,
+        beside(service.url, bodies, rate=rate, duration_s=75) as load,
     ):
         for victim in service.replicas(_FRONT):
             before = {front.pid for front in service.replicas(_FRONT)}
