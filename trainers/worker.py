@@ -127,7 +127,7 @@ def _up_to(epoch: int, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def place_of(task: dict[str, Any]) -> Path:
     """Directory of the Ray Train run, which all workers see."""
-    return Path(task["storage"]) / task["name"]
+    return Path(task["storage"], task["name"])
 
 
 def _dials(recipe: SequenceRecipe | TextRecipe) -> str:
