@@ -32,6 +32,7 @@ CHANGES = {
         "window.half_life_days": 2,
         "prior_weight": 9.0,
         "min_group_items": 3,
+        "alike": {"text": "tiny", "temperature": 0.1},
     },
     "item_item": {
         "window.days": 3,
@@ -70,6 +71,7 @@ TRAINED = {
     "patience",
     "average",
     "kept_epochs",
+    "epoch_members",
     "learning_rate",
     "weight_decay",
     "text_training",
