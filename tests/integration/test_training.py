@@ -73,8 +73,9 @@ def test_a_loss_that_is_no_number_is_told_and_the_recipe_can_be_mended(
     mended = wild.model_copy(update={"learning_rate": 3e-4})
     until_ms = prepared.blocks.select_ms
     with start_ray(num_cpus=2), Progress(quiet=True) as progress:
+        # its only step is taken from sound weights, and leads where no loss is a number
         with pytest.raises(
-            RunError, match=r"the loss is (nan|inf) at step \d+ \(epoch 1\)"
+            RunError, match=r"the loss on select is (nan|inf) after step 1 \(epoch 1\)"
         ) as caught:
             fit_members(prepared, [wild], progress, until_ms=until_ms)
         assert "no checkpoint yet. Lower learning_rate" in str(caught.value)
