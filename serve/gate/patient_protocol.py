@@ -29,37 +29,56 @@ def take_over() -> None:
 class PatientProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with an end to its patience before the headers are whole.
 
-    The clock starts with the connection, and anew with the first byte that follows an answer;
-    until then the server's own keep-alive timeout holds.
+    The clock starts with the connection, and anew with each request after the first. Between an
+    answer and the next request the server's own keep-alive timeout holds, which any byte ends:
+    where that byte begins no request, such as the rest of a body that nobody waited for, the clock
+    stands in for it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._clock: asyncio.TimerHandle | None = None  # None: headers are not awaited
+        self._begun = False  # a request whose headers are not whole
         self._header_bytes = 0
+        self._body_ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
-        if self._clock is None and self.cycle is not None and self.cycle.response_complete:
-            self._await_headers()
+        before = self._clock
         super().data_received(data)
-        if self._clock is not None:  # not whole yet, not with this part either
+        if self._clock is None and self._body_ended:
+            self._await_headers()
+        elif self._clock is not None and self._clock is before:  # all of it was headers
             self._header_bytes += len(data)
             if self._header_bytes > _MOST_HEADER_BYTES:
                 self._refuse(_TOO_LARGE)
 
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._begun = True
+        if self._clock is None:
+            self._await_headers()
+
     def on_headers_complete(self) -> None:
         self._stop_clock()
+        self._begun = self._body_ended = False
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._body_ended = True
+        super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_clock()
         super().connection_lost(exc)
 
     def _await_headers(self) -> None:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering or self.transport.is_closing():
+            return
         self._header_bytes = 0
         self._clock = self.loop.call_later(_HEADERS_S, self._refuse, _TOO_SLOW)
 
@@ -70,7 +89,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: bytes) -> None:
         self._stop_clock()
-        if self._header_bytes and not self.transport.is_closing():
+        if self._begun and not self.transport.is_closing():
             self.transport.write(
                 b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n" % status
             )

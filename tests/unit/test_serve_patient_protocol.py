@@ -110,3 +110,29 @@ def test_answers_may_take_longer_than_headers(monkeypatch: pytest.MonkeyPatch) -
         return await reader.readuntil(b"here")
 
     assert _after(talk, monkeypatch).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_that_comes_after_its_answer_is_not_taken_for_headers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 200000\r\n\r\n")
+        first = await reader.readuntil(b"here")  # an answer that waits for no body
+        for _ in range(20):
+            writer.write(b"x" * 10_000)
+            await writer.drain()
+            await asyncio.sleep(0.03)  # twice the patience with headers, all of it
+        writer.write(_WHOLE)
+        return first[:12] + (await reader.readuntil(b"here"))[:12]
+
+    assert _after(talk, monkeypatch) == b"HTTP/1.1 200HTTP/1.1 200"
+
+
+def test_a_connection_is_not_kept_for_ever_by_such_a_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n")
+        await reader.readuntil(b"here")
+        writer.write(b"x" * 10)
+        return await reader.read()
+
+    assert _after(talk, monkeypatch) == b""
