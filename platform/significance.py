@@ -37,12 +37,7 @@ def sign_flip_p(
     width = differences.shape[1]
     if not len(user) or not width:
         return [1.0] * width
-    sums = _by_user(differences, user)
-    least = np.abs(sums.sum(axis=0)) - _ROUNDING * np.abs(sums).sum(axis=0)
-    extreme = np.zeros(width, dtype=np.int64)
-    for flipped in _flipped(sums, flips, seed):
-        extreme += np.count_nonzero(np.abs(flipped) >= least, axis=0)
-    return [float((1 + number) / (1 + flips)) for number in extreme]
+    return _chances(_by_user(differences, user), flips, seed, largest=False)
 
 
 def family_sign_flip_p(
@@ -67,11 +62,21 @@ def family_sign_flip_p(
         return [1.0] * width
     sums = _by_user(differences, user)
     scale = np.sqrt((sums**2).sum(axis=0))
-    sums = sums / np.where(scale > 0, scale, 1.0)
+    return _chances(sums / np.where(scale > 0, scale, 1.0), flips, seed, largest=True)
+
+
+def _chances(sums: NDArray[np.float64], flips: int, seed: int, *, largest: bool) -> list[float]:
+    """How often a flip is as extreme as what was observed, for each column of sums (U, F).
+
+    Args:
+        largest: compare with the largest of a flip's F sums, not with each one's own.
+    """
     least = np.abs(sums.sum(axis=0)) - _ROUNDING * np.abs(sums).sum(axis=0)
-    extreme = np.zeros(width, dtype=np.int64)
+    extreme = np.zeros(sums.shape[1], dtype=np.int64)
     for flipped in _flipped(sums, flips, seed):
-        extreme += np.count_nonzero(np.abs(flipped).max(axis=1)[:, None] >= least, axis=0)
+        found = np.abs(flipped)
+        compared = found.max(axis=1)[:, None] if largest else found
+        extreme += np.count_nonzero(compared >= least, axis=0)
     return [float((1 + number) / (1 + flips)) for number in extreme]
 
 
