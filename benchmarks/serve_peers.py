@@ -11,9 +11,10 @@ installed: pip install -c constraints.txt litserve.
 
 `ratio_fastapi` is Penchant's saturated rate over plain FastAPI's, `ratio_litserve_p99` LitServe's
 99th percentile over Penchant's at equal load: above 1, Penchant is better. `flops_share` is the
-arithmetic of its answers, without padding, over this machine's sgemm. A tiny network alone is the
-cell where a server costs more than its model. Each goal has its verdict; the last line is one JSON
-object.
+arithmetic of its answers, without padding, over this machine's sgemm. `ratio_int8_fastapi` is the
+rate with --engine onnx-int8, whose scores are others: it is held to no goal. A tiny network alone
+is the cell where a server costs more than its model. Each goal has its verdict; the last line is
+one JSON object.
 """
 
 from __future__ import annotations
@@ -76,6 +77,8 @@ def compare(bench: Bench, directory: Path, callers: Sequence[int], quick: bool) 
                 found |= own_cells(bench, server, quick)
         sgemm = max(sgemm, sgemm_gflops())
     refuse_unlike(answers)
+    with running("int8", directory) as server:
+        int8 = whole_per_s(bench.measure(server, f"{callers[-1]} callers", callers=callers[-1]))
     rate = equal_rate(best)
     tail: dict[str, float | None] = {}
     for name in (*PEERS, *OURS):
@@ -87,6 +90,7 @@ def compare(bench: Bench, directory: Path, callers: Sequence[int], quick: bool) 
         "layout": ours,
         "ratio_fastapi": ratio(best[ours], best["fastapi"]),
         "ratio_litserve": ratio(best[ours], best.get("litserve")),
+        "ratio_int8_fastapi": ratio(int8, best["fastapi"]),
         "equal_load_per_s": round(rate, 2),
         "p99_ms": tail,
         "ratio_fastapi_p99": ratio(tail["fastapi"], tail[ours]),

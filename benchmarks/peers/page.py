@@ -38,16 +38,17 @@ def speed_table(
         f"{found['gflop_per_request']} GFLOP a request; {machine['cpus']} CPUs shared with the "
         f"load generator, {found['sgemm_gflops']} GFLOP/s sgemm; {time.strftime('%Y-%m-%d')}. "
         "`penchant` has each member in a process of its own, `together` all of them in each of "
-        "two processes. All servers gave equal scores, each ran alone, and no history was sent "
-        "twice to one, but where users come back.",
+        "two processes. All servers but `int8` gave equal scores, each ran alone, and no history "
+        "was sent twice to one, but where users come back.",
         "",
         *rows,
         "",
         f"Ours is `{found['layout']}`; p99 is compared at {found['equal_load_per_s']} requests/s. "
         f"Answers/s over LitServe's: {found['ratio_litserve']}; p99 of FastAPI over ours: "
-        f"{found['ratio_fastapi_p99']}. 64 requests of one candidate cost "
-        f"{found['ratio_many_candidates']} times one of 64. Users who come back are spared the "
-        "members' work and not the way over HTTP, so that both are told.",
+        f"{found['ratio_fastapi_p99']}. With `--engine onnx-int8`, whose scores are not the same, "
+        f"{found['ratio_int8_fastapi']} times FastAPI's answers/s. 64 requests of one candidate "
+        f"cost {found['ratio_many_candidates']} times one of 64. Users who come back are spared "
+        "the members' work and not the way over HTTP, so that both are told.",
         "",
         "| goal | reached | wanted | |",
         "|---|---|---|---|",

@@ -36,10 +36,11 @@ class Server:
 def _command(name: str, directory: Path, port: int) -> list[str]:
     where = [str(directory), str(port)]
     match name:
-        case "penchant" | "together":
+        case "penchant" | "together" | "int8":
             verb = ["-m", "penchant.cli.main", "serve", "run", str(directory), "--port", str(port)]
-            layout = ["--placement", "together"] if name == "together" else []
-            return [sys.executable, *verb, *layout]
+            layout = [] if name == "penchant" else ["--placement", "together"]
+            engine = ["--engine", "onnx-int8"] if name == "int8" else []
+            return [sys.executable, *verb, *layout, *engine]
         case "fastapi":
             return [sys.executable, str(_HERE / "plain_fastapi.py"), *where]
         case "litserve":
@@ -53,7 +54,7 @@ def running(name: str, directory: Path) -> Iterator[Server]:
 
     Args:
         name: penchant (its default layout), together (all members in each of two processes),
-            fastapi or litserve.
+            int8 (that, in eight-bit integers), fastapi or litserve.
 
     Raises:
         RunError: it ended, or did not answer in time.
