@@ -71,22 +71,25 @@ def soak(service: Served, bodies: Sequence[bytes], duration_s: float) -> Row:
 
 
 def leave(service: Served, bodies: Sequence[bytes], clients: int) -> Row:
-    """Clients that send their requests all at once and leave; whoever comes next need not wait."""
-    before_mb = service.memory_mb()
-    asyncio.run(_send_and_leave(service.url, bodies, clients))
-    began = time.monotonic()
-    good = service.ask(bodies[0]).status_code == 200
-    next_ms = 1000 * (time.monotonic() - began)
-    time.sleep(3)
-    grown_mb = service.memory_mb() - before_mb
+    """Clients send all at once and leave, twice; whoever comes next need not wait."""
+    held_mb, next_ms, failed = [service.memory_mb()], 0.0, 0
+    for _ in range(2):
+        asyncio.run(_send_and_leave(service.url, bodies, clients))
+        began = time.monotonic()
+        failed += service.ask(bodies[0]).status_code != 200
+        next_ms = max(next_ms, 1000 * (time.monotonic() - began))
+        time.sleep(3)
+        held_mb.append(service.memory_mb())
+    first_mb, second_mb = np.diff(held_mb)
     return Row(
-        drill=f"{clients:,} clients send at once and leave",
-        requests=clients,
-        failed=0 if good else 1,
+        drill=f"{clients:,} clients send at once and leave, twice",
+        requests=2 * clients,
+        failed=failed,
         degraded=0,
-        result=f"the next request is answered after {next_ms:.0f} ms; memory {grown_mb:+.0f} MB",
+        result=f"the next request is answered after {next_ms:.0f} ms at most; memory "
+        f"{second_mb:+.0f} MB the second time; before: {first_mb:+.0f} MB",
         promise="the next one is answered within a second, memory flat (50 MB)",
-        met=good and next_ms < 1000 and grown_mb < 50,
+        met=not failed and next_ms < 1000 and bool(second_mb < 50),
     )
 
 
