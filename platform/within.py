@@ -4,8 +4,6 @@ A pooled AUC can be had by knowing which campaign does well, and nothing of its 
 group that level does not count: groups with both answers are put together by their pairs of a yes
 and a no, so that the figure is the chance that, of two users who were asked about one item and
 answered differently, the yes is scored above the no.
-
-Letters: R requests, U users, B resamples.
 """
 
 from __future__ import annotations
@@ -13,50 +11,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.platform.intervals import Interval, Resampler, summary
+from penchant.platform.intervals import Interval, Resampler
+from penchant.platform.ordered_pairs import OrderedPairs, pairs_interval
 
 __all__ = ["auc_within", "within_interval"]
-
-
-class _GroupPairs:
-    """For every yes, which noes of its group lie below it and which lie level.
-
-    Requests are sorted by (group, score): the noes of a group that lie below a score are then a
-    run, and so are those that share it.
-    """
-
-    def __init__(
-        self, scores: NDArray[np.float32], label: NDArray[np.float32], group: NDArray[np.int32]
-    ) -> None:
-        _, level = np.unique(scores, return_inverse=True)
-        _, place = np.unique(group, return_inverse=True)
-        width = int(level.max(initial=0)) + 1
-        key = place.astype(np.int64) * width + level
-        no = np.flatnonzero(label <= 0.5)
-        self.yes = np.flatnonzero(label > 0.5)
-        self.no = no[np.argsort(key[no], kind="stable")]
-        ordered, wanted = key[self.no], key[self.yes]
-        own = place[self.yes].astype(np.int64) * width
-        self.begin = np.searchsorted(ordered, own)
-        self.end = np.searchsorted(ordered, own + width)
-        self.below = np.searchsorted(ordered, wanted, side="left")
-        self.up_to = np.searchsorted(ordered, wanted, side="right")
-
-    def values(self, counts: NDArray[np.uint8], user: NDArray[np.int64]) -> NDArray[np.float64]:
-        """The figure of each of B resamples, ties counting half; NaN where no group has both.
-
-        Args:
-            counts: how often each user was drawn, shape (B, U).
-            user: user of each request, shape (R,).
-        """
-        noes = np.zeros((len(counts), len(self.no) + 1), dtype=np.int64)
-        np.cumsum(counts[:, user[self.no]], axis=1, dtype=np.int64, out=noes[:, 1:])
-        yes = counts[:, user[self.yes]].astype(np.int64)
-        first = noes[:, self.begin]
-        won = (yes * (noes[:, self.below] + noes[:, self.up_to] - 2 * first)).sum(axis=1) / 2
-        pairs = (yes * (noes[:, self.end] - first)).sum(axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(won / pairs, dtype=np.float64)
 
 
 def auc_within(
@@ -69,9 +27,10 @@ def auc_within(
         label: 0 or 1, shape (R,).
         group: of each request, such as the item that was asked about, shape (R,).
     """
-    once = np.ones((1, 1), dtype=np.uint8)
-    user = np.zeros(len(scores), dtype=np.int64)
-    return float(_GroupPairs(scores, label, group).values(once, user)[0])
+    once, user = np.ones((1, 1), dtype=np.uint8), np.zeros(len(scores), dtype=np.int64)
+    ordered = OrderedPairs(scores, label, group, user, 1)
+    with np.errstate(invalid="ignore"):
+        return float((ordered.won(once) / ordered.pairs(once))[0])
 
 
 def within_interval(
@@ -82,12 +41,4 @@ def within_interval(
     other: NDArray[np.float32] | None = None,
 ) -> Interval:
     """`auc_within` with its interval by user, or its difference to that of other scores, paired."""
-    mine = _GroupPairs(scores, label, group)
-    theirs = None if other is None else _GroupPairs(other, label, group)
-    user = resampler.user
-    once = np.ones((1, resampler.num_users), dtype=np.uint8)
-    drawn = []
-    for counts in (once, *resampler.batches()):
-        values = mine.values(counts, user)
-        drawn.append(values if theirs is None else values - theirs.values(counts, user))
-    return summary(float(drawn[0][0]), np.concatenate(drawn[1:]), with_p=other is not None)
+    return pairs_interval(scores, label, group, resampler, other)
