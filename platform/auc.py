@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.platform.intervals import Interval, Resampler
-from penchant.platform.ordered_pairs import pairs_interval
+from penchant.platform.intervals import Interval, Resampler, summary
+from penchant.platform.ordered_pairs import OrderedPairs
 
 __all__ = ["auc_interval", "auc_shares"]
 
@@ -16,6 +16,7 @@ def auc_interval(
     label: NDArray[np.float32],
     resampler: Resampler,
     other: NDArray[np.float32] | None = None,
+    group: NDArray[np.int32] | None = None,
 ) -> Interval:
     """AUC with its interval by user, or its difference to the AUC of other scores.
 
@@ -24,8 +25,20 @@ def auc_interval(
         label: 0 or 1, shape (R,).
         resampler: of the R requests.
         other: scores to compare with, paired by request, shape (R,).
+        group: of each request, shape (R,): only pairs within a group count. None: all pairs do.
     """
-    return pairs_interval(scores, label, None, resampler, other)
+    mine, *theirs = (
+        OrderedPairs(each, label, group, resampler.user, resampler.num_users)
+        for each in (scores, other)
+        if each is not None
+    )
+    once = np.ones((1, resampler.num_users), dtype=np.uint8)
+    drawn = []
+    for counts in (once, *resampler.batches()):
+        won = mine.won(counts) - sum(each.won(counts) for each in theirs)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            drawn.append(won / mine.pairs(counts))
+    return summary(float(drawn[0][0]), np.concatenate(drawn[1:]), with_p=other is not None)
 
 
 def auc_shares(

@@ -16,9 +16,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from penchant.platform.intervals import Interval, Resampler, summary
-
-__all__ = ["OrderedPairs", "pairs_interval"]
+__all__ = ["OrderedPairs"]
 
 #: Multiply-adds of the table that take as long as a request in a running sum.
 _PER_REQUEST = 40
@@ -127,33 +125,3 @@ class OrderedPairs:
 def _quadratic(counts: NDArray[np.uint8], table: NDArray[np.float64]) -> NDArray[np.float64]:
     drawn = counts.astype(np.float64)
     return np.asarray(((drawn @ table) * drawn).sum(axis=1), dtype=np.float64)
-
-
-def pairs_interval(
-    scores: NDArray[np.float32],
-    label: NDArray[np.float32],
-    group: NDArray[np.int32] | None,
-    resampler: Resampler,
-    other: NDArray[np.float32] | None = None,
-) -> Interval:
-    """The share of pairs with its interval by user, or its difference to that of other scores.
-
-    Args:
-        scores: shape (R,).
-        label: 0 or 1, shape (R,).
-        group: of each request, shape (R,), or None.
-        resampler: of the R requests.
-        other: scores to compare with, paired by request, shape (R,).
-    """
-    mine, *theirs = (
-        OrderedPairs(each, label, group, resampler.user, resampler.num_users)
-        for each in (scores, other)
-        if each is not None
-    )
-    once = np.ones((1, resampler.num_users), dtype=np.uint8)
-    drawn = []
-    for counts in (once, *resampler.batches()):
-        won = mine.won(counts) - sum(each.won(counts) for each in theirs)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            drawn.append(won / mine.pairs(counts))
-    return summary(float(drawn[0][0]), np.concatenate(drawn[1:]), with_p=other is not None)

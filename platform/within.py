@@ -11,8 +11,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from penchant.platform.auc import auc_interval
 from penchant.platform.intervals import Interval, Resampler
-from penchant.platform.ordered_pairs import OrderedPairs, pairs_interval
+from penchant.platform.ordered_pairs import OrderedPairs
 
 __all__ = ["auc_within", "within_interval"]
 
@@ -41,4 +42,4 @@ def within_interval(
     other: NDArray[np.float32] | None = None,
 ) -> Interval:
     """`auc_within` with its interval by user, or its difference to that of other scores, paired."""
-    return pairs_interval(scores, label, group, resampler, other)
+    return auc_interval(scores, label, resampler, other, group)

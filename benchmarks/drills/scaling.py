@@ -53,7 +53,7 @@ def scale(
         reports = [busy.report(), quiet.report()]
         over.set()
         watch.join()
-        ordered_s, ready_s = _first_s(running, step_s)
+        ordered_s, ready_s = _ordered_and_ready_s(running, step_s)
     path = " -> ".join(str(count) for count, _ in groupby(counts))
     turns = _turns(counts)
     return loaded(
@@ -70,7 +70,7 @@ def scale(
     )
 
 
-def _first_s(running: Served, step_s: float) -> tuple[float, float]:
+def _ordered_and_ready_s(running: Served, step_s: float) -> tuple[float, float]:
     """Seconds from the step until a replica of a member was ordered, and until one was ready.
 
     Infinite where none was.
