@@ -91,7 +91,7 @@ class BoostedRecipe(RecipeBase):
     """Gradient-boosted trees over recency, frequency, interval and item features.
 
     Yes-or-no tasks: a logistic regression; trees go on from its log-odds where there are 10,000
-    answers (`trees`, `leaves` and `learning_rate` do nothing below).
+    answers (`trees`, `leaves`, `bags` and `learning_rate` do nothing below).
     """
 
     kind: Literal["boosted"]
@@ -105,6 +105,12 @@ class BoostedRecipe(RecipeBase):
     trees: int = Field(default=200, ge=1)
     learning_rate: float = Field(default=0.06, gt=0, le=1)
     leaves: int = Field(default=63, ge=2)
+    bags: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="How often trees are grown, each time on another draw; scores are averaged.",
+    )
     popular_candidates: int = Field(
         default=100, ge=1, description="Popular items ranked beside the user's own."
     )

@@ -50,6 +50,7 @@ CHANGES = {
         "trees": 5,
         "learning_rate": 0.5,
         "leaves": 3,
+        "bags": 2,
         "popular_candidates": 2,
         "seed": 1,
     },

@@ -121,7 +121,7 @@ def test_trees_start_from_the_regression_where_there_are_enough_answers(
     monkeypatch.setattr(answers, "_ENOUGH_FOR_TREES", 100)
     both = fit_boosted(RECIPE, here.past)
     features = both.lens.rows(here.log, here.asked())
-    expected = both.logistic.log_odds(features) + both.trees.predict(features, raw_score=True)
+    expected = both.logistic.log_odds(features) + both.trees.log_odds(features)
     scores = both.score(here.log, here.asked())
     np.testing.assert_allclose(scores[:, 0], expected, rtol=1e-5)
     assert both.num_parameters > alone.num_parameters

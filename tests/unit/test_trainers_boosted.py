@@ -14,7 +14,9 @@ from penchant.platform.requests import all_requests
 from penchant.platform.timeline import Window
 from penchant.trainers.boosted import model as boosted
 from penchant.trainers.boosted.model import fit_boosted
+from penchant.trainers.boosted.trees import draws
 from penchant.trainers.counting.popularity import item_shares
+from penchant.trainers.fit import load_member
 from penchant.trainers.member import Past
 
 HOUR_MS = 3_600_000
@@ -67,9 +69,10 @@ def test_scores_do_not_depend_on_how_many_requests_are_held_at_once(world, monke
 def test_parameters_are_leaf_values_and_thresholds(world):
     """A tree of L leaves has L values and L - 1 splits."""
     member = fit_boosted(RECIPE, world("baskets").past)
-    leaves = [tree["num_leaves"] for tree in member.trees.dump_model()["tree_info"]]
+    (trees,) = member.trees.bags
+    leaves = [tree["num_leaves"] for tree in trees.dump_model()["tree_info"]]
     assert member.num_parameters == sum(n + n - 1 for n in leaves)
-    assert member.trees.num_trees() == len(leaves) == 20
+    assert trees.num_trees() == len(leaves) == 20
 
 
 def test_binary_trees_use_labels_and_own_rates(make_log):
@@ -99,3 +102,31 @@ def test_trees_are_kept_as_lightgbm_writes_them(world, tmp_path):
     member = fit_boosted(RECIPE, world("baskets").past)
     member.save(tmp_path)
     assert lightgbm.Booster(model_file=str(tmp_path / "trees.txt")).num_trees() == 20
+
+
+def test_bags_are_grown_on_draws_of_their_own_and_their_log_odds_averaged(world, tmp_path):
+    here = world("baskets")
+    member = fit_boosted(RECIPE.model_copy(update={"bags": 3, "negative_share": 0.3}), here.past)
+    _, features = member.lens.rows(here.log, here.asked())
+    each = [trees.predict(features, raw_score=True) for trees in member.trees.bags]
+    assert len({odds.tobytes() for odds in each}) == 3
+    np.testing.assert_allclose(member.trees.log_odds(features), np.mean(each, axis=0))
+    member.save(tmp_path)
+    files = [lightgbm.Booster(model_file=str(path)) for path in sorted(tmp_path.glob("trees*.txt"))]
+    leaves = [tree["num_leaves"] for bag in files for tree in bag.dump_model()["tree_info"]]
+    assert member.num_parameters == sum(n + n - 1 for n in leaves)
+    again = load_member(tmp_path).score(here.log, here.asked())
+    np.testing.assert_array_equal(again, member.score(here.log, here.asked()))
+
+
+@pytest.mark.parametrize(("share", "bags", "shared"), [(0.25, 4, 0), (0.5, 3, 500), (1.0, 2, 1000)])
+def test_bags_have_every_yes_and_share_no_other_row_while_there_are_enough(share, bags, shared):
+    answers = np.zeros(1100, np.float32)
+    answers[::11] = 1
+    recipe = BoostedRecipe(kind="boosted", bags=bags, negative_share=share)
+    drawn = draws(recipe, answers, np.random.default_rng(0))
+    assert drawn.shape == (bags, 1100)
+    assert drawn[:, answers > 0].all()
+    rest = drawn[:, answers == 0]
+    assert np.abs(rest.mean(axis=1) - share).max() < 0.05
+    assert abs((rest.sum(axis=0) > 1).sum() - shared) < 60

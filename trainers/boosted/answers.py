@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from penchant.platform.recipes import BoostedRecipe
 from penchant.platform.requests import Requests
 from penchant.trainers.boosted.answer_lens import AnswerLens, answer_lens, training_features
 from penchant.trainers.boosted.logistic import Logistic, fit_logistic
-from penchant.trainers.boosted.trees import TREES_FILE, fit_trees, tree_parameters
+from penchant.trainers.boosted.trees import Trees, fit_trees
 from penchant.trainers.member import Past, write_member
 
 __all__ = ["AnswerMember", "fit_answers"]
@@ -35,11 +34,11 @@ class AnswerMember:
     recipe: BoostedRecipe
     lens: AnswerLens
     logistic: Logistic
-    trees: lightgbm.Booster | None
+    trees: Trees | None
 
     @property
     def num_parameters(self) -> int:
-        trees = 0 if self.trees is None else tree_parameters(self.trees)
+        trees = 0 if self.trees is None else self.trees.num_parameters
         return self.lens.num_parameters + self.logistic.num_parameters + trees
 
     def score(self, log: EventLog, requests: Requests) -> NDArray[np.float32]:
@@ -47,13 +46,13 @@ class AnswerMember:
         features = self.lens.rows(log, requests)
         odds = self.logistic.log_odds(features)
         if self.trees is not None and len(odds):
-            odds += np.asarray(self.trees.predict(features, raw_score=True))
+            odds += self.trees.log_odds(features)
         return odds.astype(np.float32)[:, None]
 
     def save(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if self.trees is not None:
-            self.trees.save_model(str(directory / TREES_FILE))
+            self.trees.save(directory)
         state = {**self.lens.state(), "trees": self.trees is not None}
         weights = {f"logistic_{name}": array for name, array in vars(self.logistic).items()}
         write_member(directory, self.recipe, state, {**self.lens.tensors(), **weights})
@@ -67,9 +66,6 @@ class AnswerMember:
         tensors: dict[str, NDArray[Any]],
     ) -> AnswerMember:
         """What `save` wrote."""
-        trees = None
-        if state["trees"]:
-            trees = lightgbm.Booster(model_file=str(directory / TREES_FILE))
         return cls(
             recipe=recipe,
             lens=AnswerLens.read(recipe.window, state, tensors),
@@ -78,7 +74,7 @@ class AnswerMember:
                 scale=tensors["logistic_scale"],
                 weights=tensors["logistic_weights"],
             ),
-            trees=trees,
+            trees=Trees.load(directory, recipe.bags) if state["trees"] else None,
         )
 
 
@@ -91,5 +87,5 @@ def fit_answers(
     logistic = fit_logistic(features, label)
     trees = None
     if len(label) >= _ENOUGH_FOR_TREES:
-        trees = fit_trees(recipe, features, label, logistic.log_odds(features))
+        trees = fit_trees(recipe, features, label, start=logistic.log_odds(features))
     return AnswerMember(recipe=recipe, lens=lens, logistic=logistic, trees=trees)

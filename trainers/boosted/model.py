@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +21,7 @@ from penchant.trainers.boosted.habits import habit_features
 from penchant.trainers.boosted.item_facts import item_facts
 from penchant.trainers.boosted.pairs import Pairs, candidate_pairs, own_items
 from penchant.trainers.boosted.returns import Returns, fit_returns
-from penchant.trainers.boosted.trees import TREES_FILE, fit_trees, tree_parameters
+from penchant.trainers.boosted.trees import Trees, draws, fit_trees
 from penchant.trainers.member import Past, read_card, read_tensors, write_member
 
 __all__ = ["BoostedMember", "fit_boosted"]
@@ -53,7 +52,7 @@ class BoostedMember:
     """Trees over the items of the catalogue, and what they know of each item."""
 
     lens: _Lens
-    trees: lightgbm.Booster
+    trees: Trees
     num_parameters: int
 
     @property
@@ -70,7 +69,7 @@ class BoostedMember:
 
     def _score_chunk(self, log: EventLog, requests: Requests) -> NDArray[np.float32]:
         pairs, features = self.lens.rows(log, requests)
-        odds = np.asarray(self.trees.predict(features, raw_score=True), dtype=np.float32)
+        odds = self.trees.log_odds(features).astype(np.float32)
         lowest = np.full(len(requests), np.inf, dtype=np.float32)
         np.minimum.at(lowest, pairs.request, odds)
         log_share = np.log(self.lens.facts[:, 0])
@@ -80,7 +79,7 @@ class BoostedMember:
 
     def save(self, directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        self.trees.save_model(str(directory / TREES_FILE))
+        self.trees.save(directory)
         tensors = {
             "facts": self.lens.facts,
             "popular": self.lens.popular,
@@ -108,7 +107,7 @@ class BoostedMember:
             popular=tensors["popular"],
             returns=Returns(hazard=tensors["hazard"], survival=tensors["survival"]),
         )
-        trees = lightgbm.Booster(model_file=str(directory / TREES_FILE))
+        trees = Trees.load(directory, recipe.bags)
         return cls(lens=lens, trees=trees, num_parameters=state["num_parameters"])
 
 
@@ -132,17 +131,24 @@ def fit_boosted(recipe: BoostedRecipe, past: Past) -> BoostedMember | AnswerMemb
         recipe=recipe, facts=facts, popular=popular.astype(np.int32), returns=fit_returns(past)
     )
     random = np.random.default_rng(recipe.seed)
-    features, answers = [], []
+    features, answers, drawn = [], [], []
     for at in range(0, len(requests), _CHUNK):
         chunk = requests.take(np.arange(at, min(at + _CHUNK, len(requests))))
         pairs, rows = lens.rows(past.log, chunk)
         chosen = _chosen(past.log, chunk, pairs)
         # 96 of 100 pairs are not chosen: more requests teach more than all of their pairs
-        kept = (chosen > 0) | (random.random(len(chosen)) < recipe.negative_share)
+        of_bags = draws(recipe, chosen, random)
+        kept = of_bags.any(axis=0)
         features.append(rows[kept])
         answers.append(chosen[kept])
-    trees = fit_trees(recipe, np.concatenate(features), np.concatenate(answers))
-    return BoostedMember(lens=lens, trees=trees, num_parameters=tree_parameters(trees))
+        drawn.append(of_bags[:, kept])
+    trees = fit_trees(
+        recipe,
+        np.concatenate(features),
+        np.concatenate(answers),
+        drawn=np.concatenate(drawn, axis=1),
+    )
+    return BoostedMember(lens=lens, trees=trees, num_parameters=trees.num_parameters)
 
 
 def _chosen(log: EventLog, requests: Requests, pairs: Pairs) -> NDArray[np.float32]:
