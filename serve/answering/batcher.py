@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +14,9 @@ from typing import Generic, TypeVar
 from penchant.serve.answering.pace import Pace
 
 __all__ = ["Batcher"]
+
+#: Of the thread for what nobody awaits: a tenth of the CPU where another thread wants it too.
+_BEHIND_NICENESS = 10
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
@@ -23,11 +29,13 @@ class Batcher(Generic[Asked, Answered]):
     the load. (`serve.batch` waits a fixed time instead, also when there is nothing to wait for.)
     A batch holds no more than can be answered in `target_s`, by what questions took lately: work
     that is slow anyway gains little from company, and whoever answers the last batch shall have the
-    next one waiting while callers read and ask anew.
+    next one waiting while callers read and ask anew. What nobody awaits is computed in a thread
+    that the machine puts behind all others (on Linux, where threads have their own niceness).
 
     Args:
         answer: answers a batch, in order.
         cost: what a question costs, in units of `max_cost`.
+        awaited: whether somebody waits for the answer to a question.
         max_batch: questions that are answered together.
         max_cost: what they may cost in all; one that costs more is answered alone.
         target_s: what a batch should take at most.
@@ -38,16 +46,18 @@ class Batcher(Generic[Asked, Answered]):
         answer: Callable[[Sequence[Asked]], Sequence[Answered]],
         cost: Callable[[Asked], int],
         *,
+        awaited: Callable[[Asked], bool] = lambda _: True,
         max_batch: int,
         max_cost: int,
         target_s: float = 0.1,
     ) -> None:
-        self._answer, self._cost = answer, cost
+        self._answer, self._cost, self._awaited = answer, cost, awaited
         self._max_batch, self._max_cost = max_batch, max_cost
         self._target_s, self._pace = target_s, Pace()
         self._waiting: list[tuple[Asked, asyncio.Future[Answered]]] = []
         self._worker: asyncio.Task[None] | None = None
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="score")
+        self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="score")
+        self._behind = ThreadPoolExecutor(1, "score-behind", _step_behind)
         self._began: float | None = None
 
     @property
@@ -73,7 +83,8 @@ class Batcher(Generic[Asked, Answered]):
         while batch := self._next_batch():
             questions = [question for question, _ in batch]
             self._began = time.monotonic()
-            answers = await loop.run_in_executor(self._executor, self._answer, questions)
+            executor = self._ahead if any(map(self._awaited, questions)) else self._behind
+            answers = await loop.run_in_executor(executor, self._answer, questions)
             self._pace.note(time.monotonic() - self._began, len(batch))
             self._began = None
             for (_, future), answer in zip(batch, answers, strict=True):
@@ -92,3 +103,11 @@ class Batcher(Generic[Asked, Answered]):
             size += 1
         self._waiting = waiting[size:]
         return waiting[:size]
+
+
+def _step_behind() -> None:
+    """Let the machine run this thread when others leave it time."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        niceness = max(os.getpriority(os.PRIO_PROCESS, thread), _BEHIND_NICENESS)
+        os.setpriority(os.PRIO_PROCESS, thread, niceness)

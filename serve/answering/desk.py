@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -41,6 +41,7 @@ class Errand:
 
     request_id: str
     until: float  # when its answer has to be there, on the clock of `time.monotonic`
+    awaited: bool = True  # nobody waits for a shadow's answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +166,8 @@ class Desk:
         Raises:
             HTTPException: 503 where no member answered.
         """
-        verdict = await self.panel.judge(question, errand.until - time.monotonic())
+        asked = replace(question, awaited=errand.awaited)
+        verdict = await self.panel.judge(asked, errand.until - time.monotonic())
         if verdict.scores is None:
             raise _nobody()
         return verdict

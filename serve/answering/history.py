@@ -40,6 +40,7 @@ class Question:
     asked_ms: int
     candidate: NDArray[np.int32] | None = None  # (C,), `binary` only
     texts: tuple[str, ...] = ()  # (N,), of items that the catalogue does not have
+    awaited: bool = True  # nobody waits for a shadow's answer
 
     @property
     def rows(self) -> int:

@@ -67,6 +67,7 @@ class MemberReplica:
         self._batcher = Batcher[Asked, Answers](
             self._answer,
             lambda asked: asked.question.cost,
+            awaited=lambda asked: asked.question.awaited,
             max_batch=MAX_BATCH,
             max_cost=_MAX_BATCH_COST,
         )

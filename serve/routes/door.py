@@ -92,7 +92,9 @@ class Door:
         role, desk = self.desk(user if user is not None else state[REQUEST_ID])
 
         async def ask(desk: Desk, role: Role, began: float) -> Answered:
-            errand = Errand(request_id=request_id, until=due(began, deadline_ms))
+            errand = Errand(
+                request_id=request_id, until=due(began, deadline_ms), awaited=role != "shadow"
+            )
             answered = await act(desk, errand)
             if self._observer is not None:
                 seen = Seen(

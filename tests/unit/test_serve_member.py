@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -190,6 +192,26 @@ def test_a_replica_gives_a_sign_of_life_while_it_computes(monkeypatch: pytest.Mo
         np.testing.assert_array_equal((await answers)[0]["counts"], [[1, 0, 0, 0]])
 
     asyncio.run(ask())
+
+
+def test_what_nobody_awaits_is_computed_behind_all_others_unless_it_came_with_what_is() -> None:
+    niceness: list[int] = []
+
+    def score(questions: Sequence[bool]) -> list[None]:
+        niceness.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return [None] * len(questions)
+
+    async def ask() -> None:
+        batcher: Batcher[bool, None] = Batcher(
+            score, lambda _: 1, awaited=lambda one: one, max_batch=8, max_cost=8, target_s=99
+        )
+        for together in ([False], [True], [False, True]):
+            await asyncio.gather(*(batcher.ask(awaited) for awaited in together))
+
+    asyncio.run(ask())
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    behind = max(own, 10) if sys.platform == "linux" else own  # elsewhere threads have none
+    assert niceness == [behind, own, own]
 
 
 def test_a_batch_holds_no_more_than_can_be_answered_in_time() -> None:
