@@ -41,8 +41,8 @@ drill-serve: .venv/.ready ## hurt the endpoint of runs/demo and see, 45 minutes 
 
 test: .venv/.ready ## all tests, with the slow ones and those that start Ray; only gpu is left out
 	$(BIN)/pytest
-	$(BIN)/pytest -m "slow and not gpu and not integration"
-	$(BIN)/pytest -m "slow and not gpu and integration" -n 0
+	$(BIN)/pytest -m "slow and not gpu and not alone" -n 3
+	$(BIN)/pytest -m "slow and alone" -n 0
 
 quick: .venv/.ready ## the tests that take seconds
 	$(BIN)/pytest

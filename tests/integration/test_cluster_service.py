@@ -13,7 +13,7 @@ from penchant.serve.gate.proxy import serve_variables
 
 from .ray_head import Head, free_ports, running_head
 
-pytestmark = [pytest.mark.slow, pytest.mark.integration]
+pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.alone]
 
 BODY = {"history": [{"item": "p1", "time": "2024-01-03"}], "candidates": ["p1", "p2", "p3"]}
 START_S = 240.0

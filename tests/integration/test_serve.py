@@ -33,7 +33,7 @@ from penchant.trainers.score import keep_member
 from penchant.trainers.sequence.model import SequenceMember
 from penchant.trainers.sequence.network import SequenceNetwork
 
-pytestmark = [pytest.mark.slow, pytest.mark.integration]
+pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.alone]
 
 WEIGHTS = {"own": 0.5, "items": 0.3, "sequence": 0.2}
 LAST = 20  # events that the member `items` sees

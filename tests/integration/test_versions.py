@@ -27,7 +27,7 @@ from penchant.serve.answering.card import version_of
 from penchant.serve.run import free_port
 from penchant.serve.versions.service import Service
 
-pytestmark = [pytest.mark.slow, pytest.mark.integration]
+pytestmark = [pytest.mark.slow, pytest.mark.integration, pytest.mark.alone]
 
 PENCHANT = [sys.executable, "-W", "ignore", "-m", "penchant.cli.main"]
 BODY = {"history": [{"item": "p1", "time": "2024-01-03"}], "k": 3}
