@@ -1,13 +1,15 @@
 """Penchant's serving beside plain FastAPI with torch and LitServe: same weights, same histories.
 
-    python benchmarks/serve_peers.py             # all cells, about 20 minutes
-    python benchmarks/serve_peers.py --quick     # the main ones, short: about three minutes
+    python benchmarks/serve_peers.py             # all cells, about 30 minutes
+    python benchmarks/serve_peers.py --quick     # the main ones, short: about five minutes
 
 Each server answers /v1/score about 16 films for recorded MovieLens-100K histories, with an ensemble
 of four text members (MiniLM's lowest three layers), all on this machine. First the peers are loaded
-by callers that wait for their answers, then Penchant, and all again by arrivals at 60% of what the
-slowest can do; no server is measured while another one works. LitServe is left out where it is not
-installed: pip install -c constraints.txt litserve.
+by callers that wait for their answers, then Penchant, each once more in a second round, and all
+again by arrivals at 60% of what the slowest can do; no server is measured while another one works.
+A machine that others share has slow minutes: each row tells the sgemm of the second before it, and
+a server's rate is the best that it had. LitServe is left out where it is not installed:
+pip install -c constraints.txt litserve.
 
 `ratio_fastapi` is Penchant's saturated rate over plain FastAPI's, `ratio_litserve_p99` LitServe's
 99th percentile over Penchant's at equal load: above 1, Penchant is better. `flops_share` is the
@@ -40,7 +42,16 @@ from peers.artefacts import (
     small_ensemble,
     text_ensemble,
 )
-from peers.bench import DEADLINE_MS, FRESH, PATH, Bench, median_ms, whole_per_s, worst_ms
+from peers.bench import (
+    DEADLINE_MS,
+    FRESH,
+    PATH,
+    Bench,
+    median_ms,
+    print_head,
+    whole_per_s,
+    worst_ms,
+)
 from peers.goals import goals
 from peers.page import renew, speed_table
 from peers.repeated import repeated_ms
@@ -50,7 +61,6 @@ from penchant.platform.errors import PenchantError, RunError
 from penchant.platform.prepared import Prepared
 from penchant.platform.requests import Requests
 from penchant.serve.load.bodies import recorded_bodies
-from penchant.serve.load.cost import sgemm_gflops
 from penchant.serve.routes.stored import StoredRequests
 
 CANDIDATES = 16
@@ -66,7 +76,6 @@ def compare(bench: Bench, directory: Path, callers: Sequence[int], quick: bool) 
     best: dict[str, float] = {}
     found: dict[str, Any] = {}
     answers: dict[str, list[list[float]]] = {}
-    sgemm = sgemm_gflops()
     asked = bench.fresh()[:3]
     for name in (*PEERS, *OURS):
         with running(name, directory) as server:
@@ -75,10 +84,12 @@ def compare(bench: Bench, directory: Path, callers: Sequence[int], quick: bool) 
             best[name] = max(whole_per_s(report) for report in cells)
             if name == OURS[-1]:
                 found |= own_cells(bench, server, quick)
-        sgemm = max(sgemm, sgemm_gflops())
     refuse_unlike(answers)
-    with running("int8", directory) as server:
-        int8 = whole_per_s(bench.measure(server, f"{callers[-1]} callers", callers=callers[-1]))
+    for name in (*PEERS, *OURS, "int8"):
+        with running(name, directory) as server:
+            again = bench.measure(server, f"{callers[-1]} callers, 2nd round", callers=callers[-1])
+        best[name] = max(best.get(name, 0.0), whole_per_s(again))
+    int8 = best.pop("int8")
     rate = equal_rate(best)
     tail: dict[str, float | None] = {}
     for name in (*PEERS, *OURS):
@@ -95,7 +106,7 @@ def compare(bench: Bench, directory: Path, callers: Sequence[int], quick: bool) 
         "p99_ms": tail,
         "ratio_fastapi_p99": ratio(tail["fastapi"], tail[ours]),
         "ratio_litserve_p99": ratio(tail.get("litserve"), tail[ours]),
-        "sgemm_gflops": round(sgemm, 1),
+        "sgemm_gflops": max(cell["sgemm_gflops"] for cell in bench.cells.values()),
         **found,
     }
 
@@ -183,8 +194,7 @@ def run(folder: Path, quick: bool) -> dict[str, Any]:
     )
     directory = text_ensemble(prepared, MEMBERS)
     flops = flops_per_request(prepared, directory)
-    head = f"{'server':<10}{'cell':<26}{'per s':>8}{'p50 ms':>9}{'p99 ms':>9}{'CPUs':>7}{'MB':>8}"
-    print(head, flush=True)
+    print_head()
     found = compare(bench, directory, (1, 32) if quick else (1, 8, 32), quick)
     found["gflop_per_request"] = round(flops / 1e9, 3)
     found["flops_share"] = round(

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from peers.servers import Server
 
+from penchant.serve.load.cost import sgemm_gflops
 from penchant.serve.load.plan import LoadPlan
 from penchant.serve.load.report import LoadReport
 from penchant.serve.load.run import run_load
 
-__all__ = ["DEADLINE_MS", "FRESH", "PATH", "Bench", "median_ms", "whole_per_s", "worst_ms"]
+__all__ = [
+    "DEADLINE_MS",
+    "FRESH",
+    "PATH",
+    "Bench",
+    "median_ms",
+    "print_head",
+    "whole_per_s",
+    "worst_ms",
+]
 
 PATH = "/v1/score"
 DEADLINE_MS = 10_000  # the longest there is: an answer without some members is less work
@@ -65,10 +74,17 @@ class Bench:
             concurrency=callers,
             rate=rate,
         )
+        sgemm = round(sgemm_gflops(), 1)
         report = run_load(server.url, bodies or self.fresh(), plan, pid=server.pid)
-        self.cells[f"{server.name} {cell}"] = report.to_json()
-        _print_row(server.name, cell, report)
+        self.cells[f"{server.name} {cell}"] = report.to_json() | {"sgemm_gflops": sgemm}
+        _print_row(server.name, cell, report, sgemm)
         return report
+
+
+def print_head() -> None:
+    """The names of the columns of `Bench.measure`."""
+    head = f"{'server':<10}{'cell':<26}{'per s':>8}{'p50 ms':>9}{'p99 ms':>9}{'CPUs':>7}{'MB':>8}"
+    print(f"{head}{'sgemm':>8}", flush=True)
 
 
 def whole_per_s(report: LoadReport) -> float:
@@ -89,12 +105,12 @@ def _with_candidates(body: bytes, number: int) -> bytes:
     return json.dumps(content | {"candidates": content["candidates"][:number]}).encode()
 
 
-def _print_row(name: str, cell: str, report: LoadReport) -> None:
+def _print_row(name: str, cell: str, report: LoadReport, sgemm: float) -> None:
     latency, cost = report.latency_ms, report.server
     times = "" if latency is None else f"{latency.p50:>9.1f}{latency.p99:>9.1f}"
     load = "" if cost is None else f"{cost.cpus:>7.2f}{cost.peak_rss_mb:>8.0f}"
     wrong = ", ".join(f"{n} x {kind}" for kind, n in report.errors.items())
     if report.degraded:
         wrong = f"{report.degraded} degraded {wrong}"
-    print(f"{name:<10}{cell:<26}{report.requests_per_s:>8.1f}{times:>18}{load:>15}  {wrong}")
-    sys.stdout.flush()
+    row = f"{name:<10}{cell:<26}{report.requests_per_s:>8.1f}{times:>18}{load:>15}{sgemm:>8}"
+    print(f"{row}  {wrong}", flush=True)

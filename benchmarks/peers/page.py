@@ -28,11 +28,17 @@ def speed_table(
     found: Mapping[str, Any], machine: Mapping[str, Any], members: int, candidates: int
 ) -> list[str]:
     """The cells of `serve_peers.py` as Markdown, and what follows from them."""
-    rows = ["| server and cell | answers/s | p50 ms | p99 ms | CPUs |", "|---|---|---|---|---|"]
+    rows = [
+        "| server and cell | answers/s | p50 ms | p99 ms | CPUs | sgemm before, GFLOP/s |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, cell in found["cells"].items():
         latency, cost = cell["latency_ms"], cell["server"]
         times = "- | -" if latency is None else f"{latency['p50']:.1f} | {latency['p99']:.1f}"
-        rows.append(f"| {name} | {cell['requests_per_s']:.1f} | {times} | {cost['cpus']:.2f} |")
+        rows.append(
+            f"| {name} | {cell['requests_per_s']:.1f} | {times} | {cost['cpus']:.2f} "
+            f"| {cell['sgemm_gflops']:.0f} |"
+        )
     return [
         f"{members} MiniLM members of 3 layers on MovieLens histories, {candidates} candidates, "
         f"{found['gflop_per_request']} GFLOP a request; {machine['cpus']} CPUs shared with the "
