@@ -7,7 +7,7 @@ NEED_A_RUN := $(addprefix benchmarks/, cold_products.py gpu_table.py result_tabl
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo groceries movies likes serve console bench-serve drill-serve test quick lint types format bench-free clean distclean
+.PHONY: help demo groceries movies likes serve console bench-serve drill-serve test long quick lint types format bench-free clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -39,10 +39,13 @@ bench-serve: .venv/.ready ## speed of the endpoint beside its peers, 20 minutes 
 drill-serve: .venv/.ready ## hurt the endpoint of runs/demo and see, 45 minutes (renews docs/serving.md)
 	$(BIN)/python benchmarks/serve_drills.py runs/demo --table docs/serving.md
 
-test: .venv/.ready ## all tests, with the slow ones and those that start Ray; only gpu is left out
+test: .venv/.ready ## the tests that every change must pass, 15 minutes: quick, slow, with Ray
 	$(BIN)/pytest
-	$(BIN)/pytest -m "slow and not gpu and not alone" -n 3
-	$(BIN)/pytest -m "slow and alone" -n 0
+	$(BIN)/pytest -m "slow and not gpu and not long and not alone" -n 3
+	$(BIN)/pytest -m "slow and alone and not long" -n 0
+
+long: .venv/.ready ## tests that take a minute each and more, 8 minutes: before a release
+	$(BIN)/pytest -m "long" -n 0
 
 quick: .venv/.ready ## the tests that take seconds
 	$(BIN)/pytest

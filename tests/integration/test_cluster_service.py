@@ -32,6 +32,7 @@ def until_ready(client: httpx.Client, head: Head) -> None:
     pytest.fail(head.command("serve", "status", "--address", head.address).stdout)
 
 
+@pytest.mark.long
 def test_a_service_of_a_file_answers_those_with_a_key(
     artefacts: dict[str, Path], tmp_path: Path
 ) -> None:

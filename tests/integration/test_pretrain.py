@@ -255,6 +255,7 @@ class Killing(Progress):
 
 
 @pytest.mark.integration
+@pytest.mark.long
 def test_from_an_experiment_file_to_a_base_though_a_worker_dies(tiny_base, tmp_path):
     lines = [
         f"u{user},i{user % len(KINDS)},{np.datetime64('2024-01-01') + day}"

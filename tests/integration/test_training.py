@@ -60,6 +60,7 @@ def refitted(searched: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Pr
     return prepared
 
 
+@pytest.mark.long
 def test_a_loss_that_is_no_number_is_told_and_the_recipe_can_be_mended(
     searched: Prepared, tmp_path: Path, epochs_told: Callable[[RunDirectory, str], list[int]]
 ) -> None:

@@ -177,6 +177,7 @@ def processes(shop: Shop, title: str) -> list[psutil.Process]:
     return [child for child in children if title in " ".join(child.cmdline())]
 
 
+@pytest.mark.long
 def test_canaries_are_replaced_and_go_without_a_failed_request(shop: Shop) -> None:
     front, _ = processes(shop, "ServeReplica:front:front")
     with asking(shop) as counts, ThreadPoolExecutor(1) as aside:
@@ -200,6 +201,7 @@ def test_canaries_are_replaced_and_go_without_a_failed_request(shop: Shop) -> No
     assert counts["degraded"] == 0
 
 
+@pytest.mark.long
 def test_another_layout_is_rolled_in_and_users_are_forgotten_there(shop: Shop) -> None:
     with asking(shop) as counts:
         canary = shop.deploy(shop.old, "--placement", "together", "--canary", "0.5")
@@ -243,6 +245,7 @@ def test_a_member_that_is_killed_costs_quality_and_no_answer(shop: Shop) -> None
     assert time.monotonic() < until
 
 
+@pytest.mark.long
 def test_a_restart_goes_on_with_what_was_deployed(shop: Shop, tmp_path: Path) -> None:
     old, new = str(shop.old), str(shop.new)
     place = ["--service", str(tmp_path / "service")]
