@@ -20,7 +20,7 @@ from penchant.platform.events import EventLog
 
 __all__ = ["FACTOR_RIDGE", "Taste", "learn_taste", "solve_rows"]
 
-FACTOR_RIDGE = 1.4  # an item's or a user's factors stay near zero for the first few events
+FACTOR_RIDGE = 3.0  # an item's or a user's factors stay near zero for the first few events
 _FACTORS = 8
 _ROUNDS = 6
 _ITEM_STRENGTH, _USER_STRENGTH = 10.0, 5.0  # events that a bias of zero counts for
