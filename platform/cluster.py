@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from penchant.platform.errors import ConfigError, UnreachableError
+from penchant.platform.errors import ConfigError, RunError, UnreachableError
 
 __all__ = ["Budget", "Cluster", "cpu_budget", "environment", "start_ray"]
 
 #: Seconds that a cluster's address has to accept a connection; Ray itself would try for minutes.
 REACH_S = 5.0
+#: How often a private Ray is started: on a busy machine its node is not up in time.
+_TRIES = 2
 
 # Ray's sockets lie about 65 characters below its temporary directory, and AF_UNIX paths end at 107.
 _LONGEST_TEMP_DIR = 24
@@ -77,6 +79,7 @@ def start_ray(
 
     Raises:
         ConfigError: the address is one that only `penchant submit` can use.
+        RunError: a private Ray does not start.
         UnreachableError: no cluster answers there.
     """
     import ray  # here, since it takes half a second that the rest of this module does not need
@@ -97,14 +100,7 @@ def _private_ray(num_cpus: int | None, keep_logs_in: Path | None) -> Iterator[Cl
     temp = Path(tempfile.mkdtemp(prefix="pn-", dir=_short_temp_root()))
     try:
         with environment(_for_workers(on_cpu=not _has_gpu())):
-            ray.init(
-                address="local",
-                num_cpus=num_cpus or cpu_budget().cpus,
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level=_quiet_level(),
-                _temp_dir=str(temp),
-            )
+            _init_patiently(num_cpus or cpu_budget().cpus, temp)
         yield _describe(private=True)
     except Exception:
         if keep_logs_in is not None:
@@ -114,6 +110,35 @@ def _private_ray(num_cpus: int | None, keep_logs_in: Path | None) -> Iterator[Cl
     finally:
         ray.shutdown()
         shutil.rmtree(temp, ignore_errors=True)
+
+
+def _init_patiently(num_cpus: int, temp: Path) -> None:
+    """Start a private Ray; once more where its node was not up within the 30 s that Ray waits.
+
+    What the first try has started ends with this process.
+    """
+    import ray
+
+    for _ in range(_TRIES):
+        try:
+            ray.init(
+                address="local",
+                num_cpus=num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level=_quiet_level(),
+                _temp_dir=str(temp),
+            )
+        except Exception as error:  # Ray has no class of its own for this one
+            if "timed out during startup" not in str(error):
+                raise
+        else:
+            return
+    raise RunError(
+        f"Ray's node did not start within 30 s, {_TRIES} times; expected less than ten. The "
+        "machine is busy with other work, or short of memory: run the command again when there is "
+        "less of it."
+    )
 
 
 @contextmanager

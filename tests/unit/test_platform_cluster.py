@@ -14,7 +14,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ruamel.yaml import YAML
 
 from penchant.platform.cluster import cpu_budget, environment, start_ray
-from penchant.platform.errors import ConfigError, UnreachableError
+from penchant.platform.errors import ConfigError, RunError, UnreachableError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -145,3 +145,24 @@ def test_cluster_yaml_runs_the_ray_that_penchant_requires(cluster: dict[str, Any
     ]
     assert all(image.startswith("rayproject/ray:2.60.0-py311") for image in images)
     assert '"ray[default,serve,train,tune]>=2.60,<2.61"' in (ROOT / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("late", [1, 2])
+def test_a_ray_that_is_late_is_started_again_and_then_told(
+    monkeypatch: pytest.MonkeyPatch, late: int
+) -> None:
+    begun: list[str] = []
+
+    def init(**settings: Any) -> None:
+        begun.append(settings["address"])
+        if len(begun) <= late:
+            raise Exception("The current node timed out during startup. This could happen because")
+        raise ZeroDivisionError("it has started")  # which ends this test: there is no Ray to use
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    expected = {1: (ZeroDivisionError, "it has started"), 2: (RunError, "is busy with other work")}
+    error, message = expected[late]
+    with pytest.raises(error, match=message), start_ray(num_cpus=1):
+        pass
+    assert begun == ["local", "local"]
