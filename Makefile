@@ -32,7 +32,7 @@ console: .venv/.ready ## check the page in headless Chromium (installed before);
 	$(BIN)/pip install --quiet -c constraints.txt playwright
 	$(BIN)/python tests/browser/console_check.py $(RUN)
 
-bench-serve: .venv/.ready ## speed of the endpoint beside its peers, 20 minutes (renews docs/serving.md)
+bench-serve: .venv/.ready ## speed of the endpoint beside its peers, 30 minutes (renews docs/serving.md)
 	$(BIN)/pip install --quiet -c constraints.txt litserve
 	$(BIN)/python benchmarks/serve_peers.py --table docs/serving.md
 
@@ -44,7 +44,7 @@ test: .venv/.ready ## the tests that every change must pass, 15 minutes: quick, 
 	$(BIN)/pytest -m "slow and not gpu and not long and not alone" -n 3
 	$(BIN)/pytest -m "slow and alone and not long" -n 0
 
-long: .venv/.ready ## tests that take a minute each and more, 8 minutes: before a release
+long: .venv/.ready ## tests that take a minute each and more, 10 minutes: before a release
 	$(BIN)/pytest -m "long" -n 0
 
 quick: .venv/.ready ## the tests that take seconds
