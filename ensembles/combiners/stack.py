@@ -59,6 +59,8 @@ class StackCombiner:
         # In an order of their own, so that the order in which things come decides nothing.
         ordered = predictions.take(np.argsort(predictions.requests.row, kind="stable"))
         members = sorted(ordered.scores)
+        if len(members) == 1:  # a combination of one passes its scores on, whatever trees say
+            return Stacked(normalization=ordered.normalization, counts=base, base=base, num_facts=0)
         facts = ordered.facts
         bare = Stacked(
             normalization=ordered.normalization,

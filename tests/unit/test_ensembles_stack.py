@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from penchant.ensembles.combinations.combination import combine
 from penchant.ensembles.combinations.stacked import DEPTH, Stacked, candidates, placed
 from penchant.ensembles.combiners.combiner import quality
 from penchant.ensembles.combiners.greedy import GreedyCombiner
@@ -216,3 +217,14 @@ def test_parts_that_do_not_fit_together_are_refused(case):
         Stacked.model_validate(content | {"num_facts": 2})
     with pytest.raises(ValidationError, match="`base` weighs members"):
         Stacked.model_validate(content | {"base": {"nobody": 1.0}})
+
+
+def test_a_stack_of_one_member_has_no_trees_since_one_member_is_passed_on_as_it_is():
+    """Else it were judged on `blend` with trees, and tested and served without them."""
+    predictions = switched(YES)
+    alone = replace(predictions, scores={"one": predictions.scores["one"]})
+    made = StackCombiner().fit(alone, YES)
+    np.testing.assert_array_equal(
+        made.merge(alone.scores, alone.facts), combine(made, alone.scores, alone.facts)
+    )
+    assert not made.trees
