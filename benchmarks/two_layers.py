@@ -112,7 +112,7 @@ def main() -> None:
     prepared = open_prepared(RunDirectory(options.run))
     metric, members = prepared.experiment.requests.metric, finished_members(options.run)
     read, _ = read_checked(prepared, Block.BLEND, members)
-    blend, _ = fittable(read, prepared.experiment.ensemble, None, lambda _: None)
+    blend, _ = fittable(read, prepared.experiment.ensemble, metric, None, lambda _: None)
     test, _ = read_checked(prepared, Block.TEST, members)
     test = test.normalized(blend.normalization)
     tried: dict[str, Any] = {

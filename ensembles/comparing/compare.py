@@ -86,7 +86,7 @@ def compare(prepared: Prepared, member_ids: list[str], tell: Callable[[str], Non
     cost_ms = {name: cost.score_ms for name, cost in costs.items()}
     budget = budget_of(settings, cost_ms)
     rival = max(budget.alone(list(select)), key=lambda name: select[name])
-    blend, combiners = fittable(read(Block.BLEND), settings, cost_ms, note)
+    blend, combiners = fittable(read(Block.BLEND), settings, metric, cost_ms, note)
     unseen = UnseenUsers(blend, metric, best, settings.bootstrap, settings.seed, rival)
     fitted = _fit(combiners, blend, unseen, metric, tell)
     chances = unseen.chances()

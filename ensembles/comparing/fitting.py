@@ -20,7 +20,7 @@ from penchant.ensembles.combiners.combiners import (
 from penchant.ensembles.combiners.temperature import fit_normalization
 from penchant.ensembles.comparing.unseen import UnseenUsers, half_of
 from penchant.ensembles.normalize import Normalization
-from penchant.ensembles.predictions import SHORTLIST, Blend, Predictions
+from penchant.ensembles.predictions import Blend, Predictions, shortlist_length
 from penchant.platform.config import Ensemble
 from penchant.platform.ensemble_settings import COMBINER_NAMES
 from penchant.platform.errors import ConfigError
@@ -44,6 +44,7 @@ class Fitted:
 def fittable(
     blend: Predictions[Blend],
     settings: Ensemble,
+    metric: str,
     cost_ms: Mapping[str, float] | None,
     tell: Callable[[str], None],
 ) -> tuple[Predictions[Blend], list[Combiner]]:
@@ -52,6 +53,7 @@ def fittable(
     Args:
         blend: as members gave them.
         settings: which combiners, and how scores are normalised; those of labels are not.
+        metric: what they are fitted for.
         cost_ms: what each member takes for a request, where that is known.
         tell: is told what is left out.
 
@@ -63,7 +65,7 @@ def fittable(
     if label is None:
         how = fit_normalization(blend, settings.normalize, tell)
     in_halves = np.argsort(half_of(blend.requests), kind="stable")
-    short = blend.take(in_halves).normalized(how).shortlist(SHORTLIST)
+    short = blend.take(in_halves).normalized(how).shortlist(shortlist_length(metric))
     combiners = _suitable(settings, "next_item" if label is None else "binary", cost_ms, tell)
     if can_fit_weights(blend):
         return short, combiners

@@ -219,7 +219,7 @@ def look_closer(
     best = max(made, key=lambda one: sign_of(metric) * one.blend_gain.mean)
     settings = found.terms.settings.model_copy(update={"combiners": (best.combiner,)})
     judge = Judge(test.requests, _known(seen, test), metric, bootstrap, settings.seed)
-    short, [combiner] = fittable(blend, settings, found.terms.cost_ms, _say_nothing)
+    short, [combiner] = fittable(blend, settings, metric, found.terms.cost_ms, _say_nothing)
     normal = test.normalized(short.normalization)
     combined = {one.combiner: merged(one.combination, test, normal) for one in made}
     judged = {name: _sheet(judge, part, seen) for name, part in combined.items()}

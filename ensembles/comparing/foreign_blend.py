@@ -50,7 +50,7 @@ def fit_on_blend(
     best = max(found, key=lambda name: found[name])
     budget = budget_of(settings, cost_ms)
     rival = max(budget.alone(list(found)), key=lambda name: found[name])
-    short, chosen = fittable(blend, settings, cost_ms, tell)
+    short, chosen = fittable(blend, settings, metric, cost_ms, tell)
     if len(short.scores) < 2:  # there is nothing to combine
         chosen = []
     unseen = UnseenUsers(short, metric, best, settings.bootstrap, settings.seed, rival)

@@ -102,7 +102,7 @@ def what_they_bring(
     everything: Predictions[Blend]
     everything, notes = read_checked(prepared, Block.BLEND, member_ids)
     cost_ms = {name: prepared.run.member_facts(name)["score_ms"] for name in member_ids}
-    blend, combiners = fittable(everything, settings, cost_ms, tell)
+    blend, combiners = fittable(everything, settings, requests.metric, cost_ms, tell)
     del everything
     scores = {name: part for name, part in blend.scores.items() if name not in some}
     rest = replace(blend, scores=scores)

@@ -68,7 +68,7 @@ def test_combinations_are_fitted_at_the_temperature_and_remember_it():
     other = np.random.default_rng(1).normal(size=(SIZE, ITEMS)).astype(np.float32)
     predictions = replace(predictions, scores={**predictions.scores, "noise": other})
     settings = Ensemble(normalize="softmax", combiners=("greedy",))
-    short, [greedy] = fittable(predictions, settings, None, print)
+    short, [greedy] = fittable(predictions, settings, "ndcg@5", None, print)
     assert short.normalization == fit_normalization(predictions, "softmax", print) != "softmax@1"
     assert greedy.fit(short, "ndcg@5").normalization == short.normalization
 
