@@ -29,6 +29,7 @@ from penchant.platform.errors import DataError
 from penchant.platform.events import Catalog, EventLog
 from penchant.platform.requests import Requests, read_requests
 from penchant.platform.store import RunDirectory, write_json
+from penchant.platform.swap import swap_in, workspace
 from penchant.platform.timeline import Block
 from penchant.trainers.fit import load_member
 from penchant.trainers.member import Member
@@ -106,33 +107,35 @@ def save_ensemble(
     suffix: str = "",
     test: SelfTest | None = None,
 ) -> Path:
-    """Copy the members into an artefact; `ensemble.json` is written last.
+    """Copy the members into an artefact, which takes the place of an older one when it is whole.
 
     Args:
         suffix: of the members' ids in the run directory, where a refit is to be saved.
         test: what replicas ask themselves; by default requests of the run's test block.
     """
-    directory = run.ensemble(name)
-    shutil.rmtree(directory, ignore_errors=True)
-    for member_id in combination.shares:
-        shutil.copytree(run.member(member_id + suffix), directory / "members" / member_id)
-    shutil.copy(run.log / "items.arrow", directory / "items.arrow")
-    shutil.copy(run.log / "log.json", directory / "log.json")
-    if test is None:
-        test = SelfTest.draw(EventLog.open(run.log), read_requests(run.requests(Block.TEST)))
-    _write_self_test(directory, test, list(combination.shares), requests)
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    card = {
-        "version": ENSEMBLE_VERSION,
-        "name": name,
-        "weights": dict(combination.shares),
-        "combination": combination.model_dump(mode="json"),
-        "requests": requests.model_dump(mode="json"),
-        "sha256": {str(path.relative_to(directory)): _digest(path) for path in files},
-        **facts,
-    }
-    write_json(directory / "ensemble.json", card)
-    return directory
+    place = run.ensemble(name)
+    with workspace(place) as work:
+        new = work / "new"
+        for member_id in combination.shares:
+            shutil.copytree(run.member(member_id + suffix), new / "members" / member_id)
+        shutil.copy(run.log / "items.arrow", new / "items.arrow")
+        shutil.copy(run.log / "log.json", new / "log.json")
+        if test is None:
+            test = SelfTest.draw(EventLog.open(run.log), read_requests(run.requests(Block.TEST)))
+        _write_self_test(new, test, list(combination.shares), requests)
+        files = sorted(path for path in new.rglob("*") if path.is_file())
+        card = {
+            "version": ENSEMBLE_VERSION,
+            "name": name,
+            "weights": dict(combination.shares),
+            "combination": combination.model_dump(mode="json"),
+            "requests": requests.model_dump(mode="json"),
+            "sha256": {str(path.relative_to(new)): _digest(path) for path in files},
+            **facts,
+        }
+        write_json(new / "ensemble.json", card)
+        swap_in(new, place, work)
+    return place
 
 
 def _write_self_test(

@@ -45,7 +45,7 @@ def refit_ensemble(
     """
     prepared = open_prepared(RunDirectory(directory))
     if not prepared.run.ensemble(name).is_dir():
-        found = sorted(path.name for path in (directory / "ensembles").glob("*"))
+        found = sorted(path.name for path in (directory / "ensembles").glob("[!.]*"))
         raise DataError(
             f"{directory} has no ensemble {name!r}: expected one of {', '.join(found) or 'none'}. "
             "Make them with `penchant ensemble compare`."
