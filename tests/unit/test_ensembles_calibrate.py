@@ -212,8 +212,6 @@ def test_nothing_to_learn_from_is_an_error():
     scores = np.zeros((4, 1), dtype=np.float32)
     with pytest.raises(DataError, match="0 yes among 4"):
         fit_calibrator(scores, ask(label=np.zeros(4, dtype=np.float32)), "isotonic")
-    with pytest.raises(DataError, match="got 1 user"):
-        best_calibrator(scores, ask(label=np.array([0, 1, 0, 1], dtype=np.float32), users=1))
     nothing = np.full((2, 3), -np.inf, dtype=np.float32)
     with pytest.raises(DataError, match="targets that have a score"):
         fit_calibrator(nothing, ask([[0], [1]]), "temperature")
@@ -224,3 +222,24 @@ def test_a_torn_calibrator_is_refused():
         Isotonic(x=[1.0, 0.0], y=[0.1, 0.2])
     with pytest.raises(ValidationError, match="slope"):
         Platt(slope=-1.0, intercept=0.0)
+
+
+@pytest.mark.parametrize("users", [1, 20])
+def test_where_no_kind_can_be_tried_on_other_users_scores_are_taken_as_they_are(users):
+    """Every yes is one user's: whoever is fitted on the others has seen none."""
+    label = np.zeros(100, dtype=np.float32)
+    label[[0, users, 2 * users]] = 1
+    scores = np.random.default_rng(0).normal(size=(100, 1)).astype(np.float32)
+    asked = ask(label=label, users=users)
+    if users > 1:
+        assert len(np.unique(asked.requests.user[label > 0])) == 1
+    assert best_calibrator(scores, asked) == Identity()
+
+
+def test_a_fold_without_a_yes_to_learn_from_is_left_out():
+    """Two users have all the yes there are; only folds without the one learn from the other."""
+    scores, blend = yes_or_no(size=400, stretch=6.0)
+    label = np.where(blend.requests.user < 2, blend.requests.label, 0).astype(np.float32)
+    few = replace(blend, requests=replace(blend.requests, label=label))
+    assert best_calibrator(scores, few).kind in {"identity", "temperature", "platt", "isotonic"}
+    assert 0 < label.sum() < len(label)
