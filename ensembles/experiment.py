@@ -16,9 +16,10 @@ from penchant.ensembles.comparing.refitted import judge_refits
 from penchant.ensembles.page.curves import read_curves
 from penchant.ensembles.page.report import write_report
 from penchant.ensembles.promises.assurance import assure, promise
-from penchant.ensembles.summary import SINGLE, build_report, combinations_of, save_artefacts
+from penchant.ensembles.summary import build_report, combinations_of, save_artefacts
 from penchant.platform.cluster import start_ray
 from penchant.platform.config import Ensemble, Experiment
+from penchant.platform.ensemble_settings import SINGLE
 from penchant.platform.errors import ConfigError, PenchantError
 from penchant.platform.memory import PeakMemory
 from penchant.platform.origins import earlier_experiments

@@ -18,16 +18,15 @@ from penchant.ensembles.comparing.verdict import verdict
 from penchant.ensembles.promises.assurance import Promised
 from penchant.platform.cluster import cpu_budget
 from penchant.platform.describe import describe
+from penchant.platform.ensemble_settings import SINGLE
 from penchant.platform.events import read_log_card
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 from penchant.platform.prepared import Prepared
 from penchant.trainers.member import read_card
 
-__all__ = ["SINGLE", "build_report", "combinations_of", "save_artefacts"]
+__all__ = ["build_report", "combinations_of", "save_artefacts"]
 
-#: Name of the artefact that holds the best single member alone.
-SINGLE = "single"
 _VERSIONS = ("penchant", "ray", "deepspeed", "torch", "polars", "lightgbm", "numpy")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = ["COMBINER_NAMES", "CombinerName", "Ensemble"]
+__all__ = ["COMBINER_NAMES", "SINGLE", "TAKEN_NAMES", "CombinerName", "Ensemble"]
 
 CombinerName = Literal[
     "mean",
@@ -23,13 +23,23 @@ CombinerName = Literal[
 
 COMBINER_NAMES: tuple[CombinerName, ...] = get_args(CombinerName)
 
+#: The artefact of the best member alone is called so, whatever the member is called.
+SINGLE = "single"
+
+#: No member may have one of them: reports and artefacts name what is recommended.
+TAKEN_NAMES = frozenset({*COMBINER_NAMES, SINGLE})
+
+
+def _each_once(names: tuple[CombinerName, ...]) -> tuple[CombinerName, ...]:
+    return tuple(dict.fromkeys(names))
+
 
 class Ensemble(BaseModel):
     """How members are combined and compared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    combiners: tuple[CombinerName, ...] = Field(
+    combiners: Annotated[tuple[CombinerName, ...], AfterValidator(_each_once)] = Field(
         default=COMBINER_NAMES,
         min_length=1,
         description="Those that are compared. The stack takes longest, about a minute.",

@@ -90,11 +90,13 @@ def _ranks(
         above, equal = rows > own, rows == own
         overall[inside] = np.count_nonzero(above, axis=1)
         overall[inside] += (np.count_nonzero(equal, axis=1) + 1) / 2
-        overall[inside][np.isneginf(own[:, 0])] = np.inf  # not asked for, so not found
+        not_asked_for = np.isneginf(own[:, 0])  # so not found
+        overall[inside][not_asked_for] = np.inf
         if seen is not None:
             same = seen[request] == requests.target_seen[inside, None]
             within[inside] = np.count_nonzero(above & same, axis=1)
             within[inside] += (np.count_nonzero(equal & same, axis=1) + 1) / 2
+            within[inside][not_asked_for] = np.inf
     return overall, within
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from penchant.platform.cluster import Cluster, environment, start_ray
+from penchant.platform.ensemble_settings import SINGLE
 from penchant.platform.errors import ConfigError, RunError, UnreachableError
 from penchant.serve.answering.places import Layout, Placement
 from penchant.serve.gate.proxy import SERVE_VARIABLES, serve_variables
@@ -27,9 +28,6 @@ from penchant.serve.versions.service import Endpoint, Service, Traffic
 from penchant.trainers.text.engine import EngineName
 
 __all__ = ["find_ensemble", "free_port", "serving", "wait_for_stop"]
-
-#: Artefact of the best single member, which `report.json` names by the member's own id.
-_SINGLE = "single"
 
 _CPUS_PER_REPLICA = 0.1
 
@@ -50,7 +48,7 @@ def find_ensemble(place: Path) -> Path:
         )
     report = json.loads(path.read_text())
     made = {ensemble["name"] for ensemble in report["ensembles"]}
-    name = report["recommended"] if report["recommended"] in made else _SINGLE
+    name = report["recommended"] if report["recommended"] in made else SINGLE
     directory = place / "ensembles" / name
     if not (directory / "ensemble.json").is_file():
         raise ConfigError(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pydantic import ValidationError
 
 from penchant.platform import config
+from penchant.platform.ensemble_settings import TAKEN_NAMES
 from penchant.platform.errors import ConfigError, DataError
 
 __all__ = ["Terms", "cutoff_notes", "make_terms"]
@@ -34,8 +35,15 @@ def make_terms(
         settings: of an experiment's `ensemble`, by the names of the arguments.
 
     Raises:
-        ConfigError: a setting is not one, or costs are not those of all the models.
+        ConfigError: a setting is not one, a model is called as a combination is, or costs are not
+            those of all the models.
     """
+    names = set(models)
+    if taken := sorted(names & TAKEN_NAMES):
+        raise ConfigError(
+            f"models are called {', '.join(taken)}, as combinations are: expected names that a "
+            "report can tell from theirs. Rename the models."
+        )
     try:
         made = config.Ensemble.model_validate(settings)
     except ValidationError as error:
@@ -48,7 +56,6 @@ def make_terms(
                 "milliseconds that each model takes for a request. Give them, or leave it out."
             )
         return Terms(settings=made, cost_ms=None)
-    names = set(models)
     if odd := sorted(names ^ set(cost_ms)):
         raise ConfigError(
             f"cost_ms: got {', '.join(sorted(cost_ms))}, expected one cost for each model and no "

@@ -25,6 +25,9 @@ __all__ = ["COLUMNS", "BlockLayout", "ScoreTable", "Table", "read_score_table"]
 COLUMNS = ("request", "user", "time", "candidate", "target", "block", "seen")
 _KEYS = COLUMNS[:5]
 _IDS = ("request", "user", "candidate")
+#: A request's scores may be so many times as large as they are apart before they are moved: float32
+#: keeps seven digits.
+_FAR_OFF = 1000.0
 _LAYOUT = f"{', '.join(_KEYS)}, optionally block and seen, and a column of floats for each model"
 
 Table = str | Path | pl.DataFrame
@@ -39,7 +42,7 @@ class ScoreTable:
     lines: pl.DataFrame  # a row a candidate by (row, candidate); `line` is its place in the table
     source: pl.LazyFrame  # holds the scores, which are not read yet
 
-    def scores(self, model: str) -> NDArray[np.float32]:
+    def scores(self, model: str) -> NDArray[np.floating]:
         """One model's column, so that no more than one is in memory beside the matrices.
 
         Raises:
@@ -143,13 +146,19 @@ def _joined(
     chosen = [
         *(pl.col(name).cast(pl.String) for name in _IDS),
         *(pl.col(name) for name in ("time", "target", *extra)),
-        *(pl.col(name).cast(pl.Float32) for name in models),
+        *(pl.col(name).cast(_width(parts, name)) for name in models),
     ]
     frames = [part.select(chosen) for part in parts]
     if len(frames) == 1:
         return frames[0]
     named = zip(frames, (Block.BLEND, Block.TEST), strict=True)
     return pl.concat([f.with_columns(block=pl.lit(str(b))) for f, b in named], how="vertical")
+
+
+def _width(parts: list[pl.LazyFrame], model: str) -> type[pl.Float32 | pl.Float64]:
+    """What holds a model's scores in all tables."""
+    wide = any(part.collect_schema()[model] == pl.Float64 for part in parts)
+    return pl.Float64 if wide else pl.Float32
 
 
 def _lines(lazy: pl.LazyFrame, blend_until: datetime | None) -> pl.DataFrame:
@@ -261,11 +270,21 @@ class BlockLayout:
             self.seen = np.zeros(self._shape, dtype=bool)
             self.seen[self._row, self._column] = seen
 
-    def matrix(self, column: NDArray[np.float32]) -> NDArray[np.float32]:
+    def matrix(self, column: NDArray[np.floating]) -> NDArray[np.float32]:
         """A model's scores as (R, C), candidates of a request in the order of their ids.
 
-        Rows of requests with fewer candidates end in -inf, which is not asked for.
+        Rows of requests with fewer candidates end in -inf, which is not asked for. Of a ranking,
+        rows whose scores lie far from zero and close together, such as moments in seconds, are
+        moved to end at zero: only what lies between them says anything, and 32 bits lose it.
         """
-        made = np.full(self._shape, -np.inf, dtype=np.float32)
+        made = np.full(self._shape, -np.inf, dtype=column.dtype)
         made[self._row, self._column] = column[self._line]
-        return made
+        if self.requests.label is None and made.dtype == np.float64:
+            known = np.isfinite(made)
+            most = np.max(made, axis=1, where=known, initial=-np.inf)
+            least = np.min(made, axis=1, where=known, initial=np.inf)
+            size = np.maximum(np.abs(most), np.abs(least))
+            far = (most > least) & (size > _FAR_OFF * (most - least))
+            made[far] -= most[far, None]
+        with np.errstate(over="ignore"):  # what is too large is infinite, and refused as that
+            return made.astype(np.float32, copy=False)

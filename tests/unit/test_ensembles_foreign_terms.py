@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -98,6 +99,21 @@ def test_limits_are_kept_and_gains_are_over_the_best_that_fits(scores):
 def test_terms_that_cannot_be_meant_are_refused(scores, more, message):
     with pytest.raises(ConfigError, match=message):
         compared(scores, **more)
+
+
+def test_a_model_that_is_called_as_a_combination_is_refused(scores):
+    """Nobody could tell which of the two a verdict means."""
+    named = [
+        replace(part, scores={"mean" if n == "slow" else n: s for n, s in part.scores.items()})
+        for part in (scores.blend, scores.test)
+    ]
+    with pytest.raises(ConfigError, match="models are called mean, as combinations are"):
+        compare_scores(*named, "ndcg@10", bootstrap=100)
+
+
+def test_a_combiner_that_is_named_twice_is_compared_once(scores):
+    found = compared(scores, combiners=("greedy", "mean", "greedy"))
+    assert [one.combiner for one in found.comparison.candidates] == ["greedy", "mean"]
 
 
 def test_a_model_that_has_learned_from_blend_is_refused(scores):

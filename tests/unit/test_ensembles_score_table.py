@@ -185,3 +185,17 @@ def test_no_parquet_file_is_refused(tmp_path):
     for name in ("scores.parquet", "missing.parquet"):
         with pytest.raises(DataError, match=f"{name} cannot be read: .* Expected a Parquet file"):
             read_scores(tmp_path / name, blend_until=CUT)
+
+
+@pytest.mark.parametrize("offset", [1.7e9, -1.7e12])
+def test_scores_that_lie_close_together_far_from_zero_stay_apart(offset):
+    """A last purchase in seconds or milliseconds: as 32-bit floats they would be one number."""
+    far = SMALL.with_columns(a=pl.col("a").cast(pl.Float64) + offset)
+    scores = read_scores(far, blend_until=CUT)
+    expected = read_scores(SMALL, blend_until=CUT)
+    for found, plain in ((scores.blend, expected.blend), (scores.test, expected.test)):
+        rows = plain.scores["a"]
+        known = np.isfinite(rows)
+        moved = rows - np.max(rows, axis=1, where=known, initial=-np.inf)[:, None]
+        np.testing.assert_allclose(found.scores["a"][known], moved[known], atol=1e-3)
+        assert np.isneginf(found.scores["a"][~known]).all()

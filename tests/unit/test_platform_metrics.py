@@ -57,6 +57,14 @@ def test_a_rank_counts_from_one_and_ties_at_their_mean():
     assert ranks.tolist() == [1.0, 3.0, 5.0, 3.0]
 
 
+def test_what_is_not_asked_for_is_not_found_among_the_seen_or_the_new_either():
+    """That the target is one of two seen ones says nothing of how likely it was held."""
+    scores = np.array([[-INF, -INF, 3, 2, 1]], dtype=np.float32)
+    seen = np.array([[True, True, False, False, False]])
+    ranks = split_ranks(scores, asking([[1]], [[True]]), seen)
+    assert [part.tolist() for part in ranks] == [[np.inf], [np.inf]]
+
+
 def test_what_is_not_asked_for_is_below_everything_and_never_found():
     scores = np.array([[-INF, 2, -INF, 1]], dtype=np.float32)
     requests = asking([[3, 0]])
