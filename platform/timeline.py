@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import StrEnum
 
 import numpy as np
@@ -133,8 +133,10 @@ class Blocks:
         }
 
 
-def as_utc(moment: datetime) -> int:
-    """Milliseconds since 1970; a moment without a zone is taken as UTC."""
+def as_utc(moment: date) -> int:
+    """Milliseconds since 1970; a moment without a zone is taken as UTC, a day as its midnight."""
+    if not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return round(aware.timestamp() * 1000)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import date
 from typing import Literal
 
 import numpy as np
@@ -63,7 +63,7 @@ def read_scores(
     test: Table | None = None,
     *,
     task: Literal["next_item", "binary"] = "next_item",
-    blend_until: datetime | None = None,
+    blend_until: date | None = None,
 ) -> ForeignScores:
     """Read scores of any models; no event log is needed.
 
@@ -74,7 +74,7 @@ def read_scores(
         table: a Parquet file or a frame, of both blocks or, with `test`, of blend.
         test: the table of the test block.
         task: `binary` has one candidate a request, scores are log-odds and `target` is the label.
-        blend_until: requests from this moment on are of the test block.
+        blend_until: requests from this moment on are of the test block; naive ones are UTC.
 
     Raises:
         ConfigError: blocks are told in no way or in several.
@@ -103,7 +103,7 @@ def compare_scores(
     combiners: Sequence[str] = ("mean", "greedy"),
     bootstrap: int = 1000,
     cost_ms: Mapping[str, float] | None = None,
-    fitted_until: Mapping[str, datetime] | None = None,
+    fitted_until: Mapping[str, date] | None = None,
     max_latency_ms: float | None = None,
     max_members: int | None = None,
     max_cost_ms: float | None = None,

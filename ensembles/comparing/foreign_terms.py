@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 from pydantic import ValidationError
 
 from penchant.platform import config
 from penchant.platform.ensemble_settings import TAKEN_NAMES
 from penchant.platform.errors import ConfigError, DataError
+from penchant.platform.timeline import as_utc
 
 __all__ = ["Terms", "cutoff_notes", "make_terms"]
 
@@ -68,7 +69,7 @@ def make_terms(
 
 
 def cutoff_notes(
-    fitted_until: Mapping[str, datetime] | None, models: Sequence[str], blend_ms: int
+    fitted_until: Mapping[str, date] | None, models: Sequence[str], blend_ms: int
 ) -> list[str]:
     """Refuse models that have learned from what they are judged on.
 
@@ -88,7 +89,7 @@ def cutoff_notes(
         raise ConfigError(
             f"fitted_until names {', '.join(unknown)}: expected some of {', '.join(models)}."
         )
-    moments = {n: t if t.tzinfo else t.replace(tzinfo=UTC) for n, t in told.items()}
+    moments = {n: datetime.fromtimestamp(as_utc(t) / 1000, UTC) for n, t in told.items()}
     blend = datetime.fromtimestamp(blend_ms / 1000, UTC)
     late = {name: moment for name, moment in moments.items() if moment > blend}
     if late:

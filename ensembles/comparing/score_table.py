@@ -7,7 +7,7 @@ predictions of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ _IDS = ("request", "user", "candidate")
 _FAR_OFF = 1000.0
 _LAYOUT = f"{', '.join(_KEYS)}, optionally block and seen, and a column of floats for each model"
 
-Table = str | Path | pl.DataFrame
+Table = str | Path | pl.DataFrame | pl.LazyFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class ScoreTable:
 
 
 def read_score_table(
-    table: Table, test: Table | None, task: str, blend_until: datetime | None
+    table: Table, test: Table | None, task: str, blend_until: date | None
 ) -> ScoreTable:
     """Read a table of both blocks, or one of blend and one of test; see `read_scores`."""
     parts = [_lazy(table, "table")] + ([] if test is None else [_lazy(test, "test")])
@@ -77,8 +77,13 @@ def read_score_table(
 
 
 def _lazy(table: Table, name: str) -> pl.LazyFrame:
-    if isinstance(table, pl.DataFrame):
+    if isinstance(table, pl.DataFrame | pl.LazyFrame):
         return table.lazy()
+    if not isinstance(table, str | Path):
+        raise DataError(
+            f"{name}: got a {type(table).__module__}.{type(table).__qualname__}, expected the path "
+            "of a Parquet file or a polars frame. Of a pandas frame: polars.from_pandas(frame)."
+        )
     path = Path(table)
     try:
         frame = pl.scan_parquet(path, glob=False)
@@ -122,9 +127,7 @@ def _is_time(dtype: pl.DataType | None) -> bool:
     return dtype is None or dtype.is_numeric() or dtype in (pl.String, pl.Date, pl.Datetime)
 
 
-def _joined(
-    parts: list[pl.LazyFrame], models: list[str], blend_until: datetime | None
-) -> pl.LazyFrame:
+def _joined(parts: list[pl.LazyFrame], models: list[str], blend_until: date | None) -> pl.LazyFrame:
     """One table with its blocks told in one way."""
     columns = [part.collect_schema().names() for part in parts]
     ways = {
@@ -143,6 +146,13 @@ def _joined(
             "one table has the column seen, expected it in both or in neither. Add or drop it."
         )
     extra = [name for name in ("block", "seen") if name in columns[0]]
+    for name in ("time", "target"):
+        kinds = [str(part.collect_schema()[name]) for part in parts]
+        if len(set(kinds)) > 1:
+            raise DataError(
+                f"column {name} is {' in one table and '.join(kinds)} in the other: expected one "
+                "type in both. Cast one of them."
+            )
     chosen = [
         *(pl.col(name).cast(pl.String) for name in _IDS),
         *(pl.col(name) for name in ("time", "target", *extra)),
@@ -161,7 +171,7 @@ def _width(parts: list[pl.LazyFrame], model: str) -> type[pl.Float32 | pl.Float6
     return pl.Float64 if wide else pl.Float32
 
 
-def _lines(lazy: pl.LazyFrame, blend_until: datetime | None) -> pl.DataFrame:
+def _lines(lazy: pl.LazyFrame, blend_until: date | None) -> pl.DataFrame:
     """All columns but the scores, checked; `line` is a row's place in the table."""
     names = [n for n in COLUMNS if n in lazy.collect_schema()]
     lines = lazy.select(names).collect()

@@ -199,3 +199,24 @@ def test_scores_that_lie_close_together_far_from_zero_stay_apart(offset):
         moved = rows - np.max(rows, axis=1, where=known, initial=-np.inf)[:, None]
         np.testing.assert_allclose(found.scores["a"][known], moved[known], atol=1e-3)
         assert np.isneginf(found.scores["a"][~known]).all()
+
+
+class Frame:
+    """Of a library that is not polars."""
+
+
+def test_a_frame_of_another_library_is_refused_with_the_way_to_bring_it():
+    with pytest.raises(DataError, match=r"got a .*Frame, expected .* polars.from_pandas"):
+        read_scores(Frame(), blend_until=CUT)
+
+
+def test_a_lazy_frame_is_read_and_a_day_is_its_midnight():
+    same(read_scores(SMALL.lazy(), blend_until=CUT.date()), read_scores(SMALL, blend_until=CUT))
+
+
+@pytest.mark.parametrize("column", ["time", "target"])
+def test_tables_whose_columns_are_of_different_types_are_refused(column):
+    blend, test = SMALL.filter(pl.col("time") < CUT), SMALL.filter(pl.col("time") >= CUT)
+    other = pl.col("time").dt.epoch("ms") if column == "time" else pl.col("target").cast(pl.Float64)
+    with pytest.raises(DataError, match=f"column {column} is .* in one table and .* in the other"):
+        read_scores(blend, test.with_columns(other))
