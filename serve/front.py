@@ -8,21 +8,21 @@ has never opened one answers 503, at /readyz too.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from fastapi import FastAPI
 from ray import serve
 
-from penchant.platform.errors import UnreachableError
 from penchant.serve.gate.guard import Guard
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.routes.console_page import console_router
 from penchant.serve.routes.examples import console_examples
 from penchant.serve.routes.ingress import make_app
 from penchant.serve.users.asked_users import AskedUsers
+from penchant.serve.users.forgetting import Forgetting
 from penchant.serve.users.late_users import LateUsers
 from penchant.serve.versions.follower import Follower, Following
 from penchant.serve.versions.fronts import FRONT
@@ -32,8 +32,6 @@ from penchant.serve.versions.traffic import LiveDesks
 from penchant.serve.watch.watchers import Watchers
 
 __all__ = ["Front"]
-
-_FORGET_S = 10.0
 
 
 class Front:
@@ -55,6 +53,8 @@ class Front:
         self._users = AskedUsers(LateUsers(users or self._service.users))
         replica = serve.get_replica_context().replica_id.unique_id
         self._watchers = Watchers(self._service.directory, replica)
+        self._forgetting = Forgetting(self._gather, self._watchers.forget)
+        self._flushing = ThreadPoolExecutor(1, thread_name_prefix="flush")
         self._desks = LiveDesks()
         self._follower = Follower(self._service, self._desks, open_live)
 
@@ -66,37 +66,26 @@ class Front:
             observer=self._watchers.observer,
             parts=[console_router(examples), *self._watchers.routers()],
             users=self._users,
-            forget=self._forget_everywhere,
+            forget=self._forgetting.forget,
             guard=self._guard,
         )
         app.router.lifespan_context = self._lifespan
         return app
 
-    def _forget_everywhere(self, user: str) -> None:
-        """Forget a user in every front and every cache. Blocks: it runs in a thread.
+    async def _gather(self) -> None:
+        """Every front writes what it has not written yet, every member empties its cache."""
+        asked = [serve.get_deployment_handle(FRONT, FRONT).broadcast("flush")]
+        loop = asyncio.get_running_loop()
+        traffic = await loop.run_in_executor(self._flushing, self._service.traffic)
+        for live in traffic.lives() if traffic is not None else []:
+            for place in live.places:
+                members = serve.get_deployment_handle(place.name, live.app)
+                asked.append(members.broadcast("forget"))
+        await asyncio.gather(*(answers.results_async() for answers in asked))
 
-        Raises:
-            UnreachableError: some replica did not say that it has.
-        """
-        until = time.monotonic() + _FORGET_S
-        try:
-            asked = [serve.get_deployment_handle(FRONT, FRONT).broadcast("forget", user)]
-            traffic = self._service.traffic()
-            for live in traffic.lives() if traffic is not None else []:
-                for place in live.places:
-                    members = serve.get_deployment_handle(place.name, live.app)
-                    asked.append(members.broadcast("forget"))
-            for answers in asked:
-                answers.results(timeout_s=max(until - time.monotonic(), 0))
-        except Exception as error:  # what Ray and the replicas raise has no class in common
-            raise UnreachableError(
-                f"a replica of the service did not forget a user ({type(error).__name__}): "
-                "expected all of them to. Ask again once they answer."
-            ) from error
-
-    async def forget(self, user: str) -> None:
-        """Forget a user in this replica."""
-        await asyncio.to_thread(self._watchers.forget, user)
+    async def flush(self) -> None:
+        """Write what this replica has not written yet."""
+        await asyncio.get_running_loop().run_in_executor(self._flushing, self._watchers.flush)
 
     async def following(self) -> Following:
         """What the requests of this replica go by: a verb waits for it."""
@@ -110,5 +99,6 @@ class Front:
         follower.cancel()
         with suppress(asyncio.CancelledError):
             await follower
+        self._forgetting.close()
         await asyncio.to_thread(self._watchers.close)
         await asyncio.to_thread(self._users.close)

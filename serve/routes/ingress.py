@@ -56,7 +56,7 @@ def make_app(
     observer: Observer | None = None,
     parts: Sequence[APIRouter] = (),
     users: AskedUsers | None = None,
-    forget: Callable[[str], None] | None = None,
+    forget: Callable[[str], Awaitable[None]] | None = None,
     guard: Guard | None = None,
 ) -> FastAPI:
     """The application with its routes, its gate and its error bodies.
@@ -67,7 +67,7 @@ def make_app(
         observer: is told of answers and of refusals.
         parts: further routes, such as the console's.
         users: keeps events, so that questions need not bring them; None where nothing is kept.
-        forget: is told of users who are deleted; it may block, be told twice, and raise
+        forget: is told of users who are deleted; it may be told twice, and raise
             UnreachableError.
         guard: who asks for keys; without it, everyone is let in.
     """

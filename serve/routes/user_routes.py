@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -50,7 +49,7 @@ class Forgotten(BaseModel):
 
 
 def user_router(
-    door: Door, users: AskedUsers | None, forget: Callable[[str], None] | None
+    door: Door, users: AskedUsers | None, forget: Callable[[str], Awaitable[None]] | None
 ) -> APIRouter:
     """The routes.
 
@@ -83,7 +82,7 @@ def user_router(
         with _reached():
             deleted = 0 if users is None else await users.delete(user)
             if forget is not None:
-                await asyncio.to_thread(forget, user)
+                await forget(user)
         return Forgotten(deleted=deleted)
 
     return router

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from penchant.platform.errors import DataError
+from penchant.serve.watch.prediction_files import files_of
 from penchant.serve.watch.prediction_log import PREDICTIONS
 from penchant.serve.watch.prediction_rows import SCHEMA
 
@@ -25,8 +26,10 @@ def read_predictions(service: Path, since_ms: int | None = None) -> pl.LazyFrame
 
     Raises:
         DataError: there are none, or a file cannot be read.
+        FileNotFoundError: a file has gone meanwhile: list them again. Reading the rows may raise it
+            as well.
     """
-    paths = sorted((service / PREDICTIONS).glob("*.parquet"))
+    paths = files_of(service / PREDICTIONS)
     if not paths:
         raise DataError(
             f"{service} holds no predictions: expected {PREDICTIONS}/*.parquet, which a service "
@@ -45,6 +48,8 @@ def read_predictions(service: Path, since_ms: int | None = None) -> pl.LazyFrame
 def _check(path: Path) -> None:
     try:
         names = pl.read_parquet_schema(path)
+    except FileNotFoundError:
+        raise
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
             f"{path} cannot be read ({type(error).__name__}): expected a whole Parquet file. "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from penchant.platform.errors import DataError
 from penchant.serve.watch.drift import Psi, psi
 from penchant.serve.watch.feedback import read_feedback
 from penchant.serve.watch.logged import WINDOW, read_predictions
@@ -22,6 +24,7 @@ from penchant.serve.watch.reference import Reference, test_references
 __all__ = ["Watched", "Window", "watch"]
 
 _DAY_MS = 86_400_000
+_TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +97,20 @@ def watch(
         DataError: nothing was predicted, or files cannot be read.
     """
     now = time.time_ns() // 1_000_000 if now_ms is None else now_ms
-    predictions = read_predictions(service, since_ms)
     until_ms = now - round(mature_days * _DAY_MS)
+    for _ in range(_TRIES):
+        # A service that runs merges files and deletes the oldest.
+        with suppress(FileNotFoundError):
+            return _watch(service, run_dir, since_ms, until_ms)
+    raise DataError(
+        f"{service}: files of the prediction log went while they were read, {_TRIES} times: "
+        "expected them to stay for a moment. Try again, or read a copy of the directory."
+    )
+
+
+def _watch(service: Path, run_dir: Path | None, since_ms: int | None, until_ms: int) -> Watched:
+    """All windows of the files that are there."""
+    predictions = read_predictions(service, since_ms)
     judged = judge_matured(predictions, read_feedback(service), until_ms)
     facts = _facts(predictions)
     references = {} if run_dir is None else test_references(run_dir, set(facts["version"]))

@@ -3,16 +3,19 @@
     predictions/20260314T091500123-<replica>-000001.parquet
 
 Names begin with the time, so that the oldest come first. Several replicas write to one directory;
-only what changes other files (deleting the oldest, forgetting a user) takes a lock.
+only what changes other files (deleting the oldest, merging small ones, forgetting a user) takes a
+lock. A file that is there is never written again: readers open it more than once, and must find the
+same or nothing.
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,11 +23,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-__all__ = ["PredictionFiles"]
+__all__ = ["PredictionFiles", "files_of"]
 
+_LOCK = ".lock"
 _UNSAFE = re.compile(r"[^A-Za-z0-9._]+")
 #: A file that is still called partial by then belongs to a process that is gone.
 _ABANDONED_S = 3600.0
+#: Files that are so old and smaller are put together, so many and so much at a time: one a minute
+#: and replica would be a hundred thousand, and whoever forgets a user opens all of them.
+_MERGED_AFTER_S = 3600.0
+_SMALL_BYTES, _MERGED_BYTES = 1 << 20, 4 << 20
+_FEWEST, _MOST = 30, 60
 
 
 class PredictionFiles:
@@ -64,35 +73,53 @@ class PredictionFiles:
             for path in self._directory.glob("*.partial"):
                 _drop_if_abandoned(path)
             kept = sorted(self._directory.glob("*.parquet"))
-            sizes = {path: path.stat().st_size for path in kept}
-            total = sum(sizes.values())
+            facts = {path: path.stat() for path in kept}
+            total = sum(fact.st_size for fact in facts.values())
             for path in kept[:-1]:  # the newest stays, however large
                 if total <= self._max_bytes:
-                    return
+                    break
                 path.unlink(missing_ok=True)
-                total -= sizes[path]
+                total -= facts.pop(path).st_size
+            self._merge(facts)
 
-    def forget(self, user_hash: str) -> set[str]:
-        """Rewrite the files that hold rows of a user; returns the ids of that user's requests.
+    def _merge(self, facts: Mapping[Path, os.stat_result]) -> None:
+        """Put the oldest small files into one that stands where the first of them stood."""
+        before_s = time.time() - _MERGED_AFTER_S
+        small, size = [], 0
+        for path, fact in facts.items():
+            if fact.st_mtime < before_s and fact.st_size < _SMALL_BYTES:
+                small.append(path)
+                size += fact.st_size
+            if len(small) >= _MOST or size >= _MERGED_BYTES:
+                break
+        if len(small) >= _FEWEST:
+            whole = pa.concat_tables([pq.read_table(path) for path in small])
+            self._put(whole, _again(small[0]))
+            for path in small:
+                path.unlink()
+
+    def forget(self, user_hashes: Sequence[str]) -> set[str]:
+        """Replace the files that hold rows of some users; returns the ids of these requests.
 
         Raises:
-            OSError: a file cannot be read or rewritten; those before it are.
+            OSError: a file cannot be read or replaced; those before it are.
         """
         found: set[str] = set()
         if not self._directory.is_dir():
             return found
+        wanted = pa.array(user_hashes, pa.string())
         with self._locked():
             for path in sorted(self._directory.glob("*.parquet")):
-                users = pq.read_table(path, columns=["user_hash", "request_id"])
-                theirs = pc.fill_null(pc.equal(users["user_hash"], user_hash), False)
+                users = pq.read_table(path, columns=["user_hash"])["user_hash"]
+                theirs = pc.is_in(users.cast(pa.string()), value_set=wanted)
                 if not pc.any(theirs).as_py():
                     continue
-                found.update(users["request_id"].filter(theirs).to_pylist())
-                rest = pq.read_table(path).filter(pc.invert(theirs))
+                whole = pq.read_table(path)
+                found.update(whole["request_id"].filter(theirs).to_pylist())
+                rest = whole.filter(pc.invert(theirs))
                 if rest.num_rows:
-                    self._put(rest, path)
-                else:
-                    path.unlink()
+                    self._put(rest, _again(path))
+                path.unlink()
         return found
 
     def _put(self, table: pa.Table, path: Path) -> None:
@@ -106,9 +133,26 @@ class PredictionFiles:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._directory / ".lock").open("w") as lock:
+        with (self._directory / _LOCK).open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield  # closing the file releases the lock
+
+
+def files_of(directory: Path) -> list[Path]:
+    """All files that are there, the oldest first: no row is missing, or in two of them.
+
+    Any of them may go later, when it is merged, or a user is forgotten.
+    """
+    with ExitStack() as stack:
+        with suppress(FileNotFoundError):  # then nobody has changed another's file so far
+            fcntl.flock(stack.enter_context((directory / _LOCK).open()), fcntl.LOCK_SH)
+        return sorted(directory.glob("*.parquet"))
+
+
+def _again(path: Path) -> Path:
+    """Another name at the same place in the order."""
+    stem, _, number = path.stem.partition("~")
+    return path.with_name(f"{stem}~{int(number or 0) + 1}.parquet")
 
 
 def _drop_if_abandoned(path: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -87,13 +87,13 @@ class PredictionLog:
     def refused(self, path: str, status: int) -> None:
         """A refusal holds no prediction."""
 
-    def forget(self, user_hash: str) -> set[str]:
-        """Remove a user's rows; blocks while files are rewritten.
+    def forget(self, user_hashes: Sequence[str]) -> set[str]:
+        """Remove users' rows; blocks while files are rewritten.
 
-        Other replicas hold rows that they have not written yet: let each of them forget.
+        Other replicas hold rows that they have not written yet: let each of them `flush` before.
 
         Args:
-            user_hash: from `hash_user`.
+            user_hashes: from `hash_user`.
 
         Returns:
             Ids of the requests whose rows were removed, for the feedback book to forget too.
@@ -102,7 +102,7 @@ class PredictionLog:
             OSError: a file cannot be read or rewritten.
         """
         self.flush()
-        return self._files.forget(user_hash)
+        return self._files.forget(user_hashes)
 
     def flush(self) -> None:
         """Write what waits, or drop it."""

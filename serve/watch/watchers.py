@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException
@@ -43,8 +44,14 @@ class Watchers:
         """`/v1/feedback` and `/metrics`."""
         return [feedback_router(self._book), _metrics()]
 
-    def forget(self, user: str) -> None:
-        """Forget what was answered to a user, and what came of it. Blocks.
+    def flush(self) -> None:
+        """Write what is not written yet, so that any replica can forget it. Blocks."""
+        self._log.flush()
+
+    def forget(self, users: Sequence[str]) -> None:
+        """Forget what was answered to users, and what came of it. Blocks.
+
+        It reads all files of the service, whoever wrote them: one replica is enough.
 
         After an error the next call makes up for it: nothing else would know those requests.
 
@@ -54,7 +61,8 @@ class Watchers:
             sqlite3.Error: a file of feedback cannot be changed.
         """
         with self._forgetting:
-            self._owed |= self._log.forget(hash_user(user_key(self._service), user))
+            key = user_key(self._service)
+            self._owed |= self._log.forget([hash_user(key, user) for user in users])
             self._book.forget(self._owed)
             self._owed.clear()
 

@@ -39,14 +39,13 @@ class Replicas:
 
     def get_deployment_handle(self, name: str, app: str) -> Any:
         def broadcast(*called: str) -> Any:
-            def results(timeout_s: float) -> list[None]:
-                assert 0 < timeout_s <= 10
+            async def results() -> list[None]:
                 if self.trouble is not None:
                     raise self.trouble
                 self.forgot.append((name, app, *called))
                 return [None]
 
-            return SimpleNamespace(results=results)
+            return SimpleNamespace(results_async=results)
 
         return SimpleNamespace(broadcast=broadcast)
 
@@ -116,7 +115,7 @@ def test_what_cannot_be_kept_is_503_until_it_can_and_scoring_goes_on(
 def test_a_user_is_forgotten_in_all_fronts_and_members(start: Start, replicas: Replicas) -> None:
     assert start().delete("/v1/users/ann").json() == {"deleted": 0}
     assert replicas.forgot == [
-        ("front", "front", "forget", "ann"),
+        ("front", "front", "flush"),
         ("members", LIVE.app, "forget"),
     ]
 

@@ -77,7 +77,7 @@ class Service:
         asked = None if users is None else AskedUsers(users)
         self.app = make_app(LiveDesks(split), users=asked, forget=self.forget)
 
-    def forget(self, user: str) -> None:
+    async def forget(self, user: str) -> None:
         if user == "of a replica that hangs":
             raise UnreachableError(SECRET)
         self.forgotten.append(user)

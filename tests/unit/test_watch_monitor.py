@@ -23,8 +23,10 @@ from penchant.platform.requests import Requests
 from penchant.platform.store import RunDirectory, write_json
 from penchant.platform.timeline import Block
 from penchant.serve.answering.card import version_of
+from penchant.serve.watch import monitor as monitor_module
 from penchant.serve.watch.feedback import FeedbackBook, Outcome
 from penchant.serve.watch.findings import findings, worst
+from penchant.serve.watch.matured import judge_matured
 from penchant.serve.watch.monitor import watch
 from penchant.serve.watch.prediction_rows import SCHEMA
 
@@ -256,6 +258,31 @@ def test_a_run_s_test_block_is_the_reference_of_its_own_version_alone(tmp_path: 
     assert texts[0].startswith("refit: scores have moved")
     assert texts[1].startswith("refit: auc 0.")
     assert texts[1].endswith("0.900 [0.880, 0.920] on test")
+
+
+@pytest.mark.parametrize("goes", [1, 9])
+def test_files_that_go_while_they_are_read_are_listed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, goes: int
+) -> None:
+    """A service that runs merges small files; one that always does is told of, in words."""
+    kept = judge_matured
+    write(tmp_path, [row("a", 0)])
+    left = goes
+
+    def judge(*asked: Any) -> Any:
+        nonlocal left
+        if left:
+            left -= 1
+            for path in (tmp_path / "predictions").glob("*.parquet"):
+                path.rename(path.with_stem(f"again-{left}"))
+        return kept(*asked)
+
+    monkeypatch.setattr(monitor_module, "judge_matured", judge)
+    if goes == 1:
+        assert watch(tmp_path, now_ms=ms(NOW)).windows[0].answers == 1
+    else:
+        with pytest.raises(DataError, match="went while they were read, 3 times"):
+            watch(tmp_path, now_ms=ms(NOW))
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:

@@ -134,6 +134,31 @@ def test_the_oldest_files_make_room(tmp_path: Path) -> None:
     assert log.dropped == 0
 
 
+def test_small_files_become_one_when_they_are_old(tmp_path: Path) -> None:
+    """Whoever forgets a user opens all: of one a minute there are too many after two days."""
+    log = PredictionLog(tmp_path, "a")
+    for number in range(64):
+        log.answered(seen(f"r{number:02d}", user="ann" if number % 2 else "bob"))
+        log.flush()
+    before = rows(tmp_path)
+    files = sorted((tmp_path / "predictions").glob("*.parquet"))
+    assert len(files) == 64
+    for file in files[:50]:
+        os.utime(file, (0, 0))
+    log.answered(seen("r64", user="bob"))
+    log.flush()
+    merged = sorted((tmp_path / "predictions").glob("*.parquet"))
+    assert len(merged) == 16
+    assert merged[0].name.split("-")[0] == files[0].name.split("-")[0]
+    assert rows(tmp_path)[:-2] == before
+    ann = hash_user(user_key(tmp_path), "ann")
+    assert log.forget([ann]) == {f"r{number:02d}" for number in range(1, 64, 2)}
+    assert {row["request_id"] for row in rows(tmp_path)} == {
+        f"r{number:02d}" for number in range(0, 65, 2)
+    }
+    log.close()
+
+
 def test_what_a_dead_process_left_half_written_is_removed(tmp_path: Path) -> None:
     directory = tmp_path / "predictions"
     directory.mkdir()
@@ -202,9 +227,9 @@ def test_a_user_is_forgotten_and_all_others_are_kept(tmp_path: Path) -> None:
     log.flush()
     log.answered(seen("r4", user="ann"))  # still in memory
     ann = hash_user(user_key(tmp_path), "ann")
-    assert log.forget(ann) == {"r0", "r3", "r4"}
+    assert log.forget([ann]) == {"r0", "r3", "r4"}
     assert [row["request_id"] for row in rows(tmp_path)] == ["r1", "r1", "r2", "r2"]
-    assert log.forget(ann) == set()
+    assert log.forget([ann]) == set()
     log.close()
     assert len(rows(tmp_path)) == 4
     (file,) = (tmp_path / "predictions").glob("*.parquet")
@@ -212,7 +237,7 @@ def test_a_user_is_forgotten_and_all_others_are_kept(tmp_path: Path) -> None:
 
 
 def test_nobody_is_forgotten_where_nothing_was_kept(tmp_path: Path) -> None:
-    assert PredictionFiles(tmp_path / "none", "a", 1).forget("x") == set()
+    assert PredictionFiles(tmp_path / "none", "a", 1).forget(["x"]) == set()
 
 
 def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ def test_what_came_of_a_forgotten_users_requests_is_forgotten_once_its_file_can_
     broken.mkdir()
     for _ in range(2):
         with pytest.raises(sqlite3.Error):
-            watchers.forget("ann")
+            watchers.forget(["ann"])
     broken.rmdir()
-    watchers.forget("ann")
+    watchers.forget(["ann"])
     watchers.close()
     assert {row["request_id"] for row in rows(tmp_path)} == {"r2"}
     assert read_feedback(tmp_path)["request_id"].to_list() == ["r2"]
