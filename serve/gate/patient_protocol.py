@@ -16,6 +16,7 @@ __all__ = ["PatientProtocol", "take_over"]
 
 _HEADERS_S = 10.0
 _MOST_HEADER_BYTES = 65_536
+_REST = 6  # times as long may the rest of a body take that is answered already
 
 _TOO_SLOW = b"408 Request Timeout"
 _TOO_LARGE = b"431 Request Header Fields Too Large"
@@ -31,8 +32,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     The clock starts with the connection, and anew with each request after the first. Between an
     answer and the next request the server's own keep-alive timeout holds, which any byte ends:
-    where that byte begins no request, such as the rest of a body that nobody waited for, the clock
-    stands in for it.
+    where that byte begins no request, the clock stands in for it. The rest of a body that nobody
+    waited for has a minute.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -49,12 +50,18 @@ class PatientProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         before = self._clock
         super().data_received(data)
-        if self._clock is None and self._body_ended:
+        answered = self.cycle is not None and self.cycle.response_complete
+        if self._clock is None and (self._body_ended or answered):
             self._await_headers()
-        elif self._clock is not None and self._clock is before:  # all of it was headers
+        elif self._clock is not None and self._clock is before and self._awaited:
             self._header_bytes += len(data)
             if self._header_bytes > _MOST_HEADER_BYTES:
                 self._refuse(_TOO_LARGE)
+
+    @property
+    def _awaited(self) -> bool:
+        """Whether what comes are headers, and not the rest of a body that was answered already."""
+        return self._begun or self._body_ended or self.cycle is None
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -68,6 +75,7 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
+        self._stop_clock()
         self._body_ended = True
         super().on_message_complete()
 
@@ -80,7 +88,8 @@ class PatientProtocol(HttpToolsProtocol):
         if answering or self.transport.is_closing():
             return
         self._header_bytes = 0
-        self._clock = self.loop.call_later(_HEADERS_S, self._refuse, _TOO_SLOW)
+        patience_s = _HEADERS_S if self._awaited else _REST * _HEADERS_S
+        self._clock = self.loop.call_later(patience_s, self._refuse, _TOO_SLOW)
 
     def _stop_clock(self) -> None:
         if self._clock is not None:

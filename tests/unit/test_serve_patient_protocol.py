@@ -136,3 +136,33 @@ def test_a_connection_is_not_kept_for_ever_by_such_a_body(monkeypatch: pytest.Mo
         return await reader.read()
 
     assert _after(talk, monkeypatch) == b""
+
+
+def test_who_is_answered_before_the_body_is_whole_and_then_stops_is_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The rest of the body is not read: one more byte of it ends uvicorn's own timeout."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 100000\r\n\r\nsome")
+        answer = await reader.readuntil(b"here")
+        writer.write(b"x" * 70_000)  # more than headers may have, and no headers
+        return answer + await reader.read()
+
+    answer = _after(talk, monkeypatch)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"here")
+
+
+def test_a_body_that_comes_late_but_whole_leaves_the_connection_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+        writer.write(b"POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nsome")
+        await reader.readuntil(b"here")
+        writer.write(b" more")
+        await asyncio.sleep(0.05)
+        writer.write(_WHOLE)
+        return await reader.readuntil(b"here")
+
+    assert _after(talk, monkeypatch).startswith(b"HTTP/1.1 200 ")
