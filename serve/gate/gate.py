@@ -23,7 +23,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from penchant.serve.gate.guard import Guard, TurnedAwayError
 from penchant.serve.wire.schema import Trouble
 
-__all__ = ["ARRIVED", "CALLER", "MAX_BODY_BYTES", "REQUEST_ID", "Gate", "trouble"]
+__all__ = [
+    "ARRIVED",
+    "CALLER",
+    "MAX_BODY_BYTES",
+    "REQUEST_ID",
+    "Gate",
+    "given_request_id",
+    "trouble",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -110,7 +118,7 @@ class Gate:
             await send(message)
 
         try:
-            request_id = _request_id(headers) or request_id
+            request_id = given_request_id(headers) or request_id
             caller = None if self._guard is None else self._guard.caller(scope, headers)
             scope["state"] = {REQUEST_ID: request_id, ARRIVED: arrived_s, CALLER: caller}
             scope["headers"] = [pair for pair in scope["headers"] if pair[0] not in _KEPT_BACK]
@@ -195,8 +203,12 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def _request_id(headers: Headers) -> str | None:
-    """The id that the client gave; others can follow it through their logs, so it must be plain."""
+def given_request_id(headers: Headers) -> str | None:
+    """The id that the client gave; others can follow it through their logs, so it must be plain.
+
+    Raises:
+        TurnedAwayError: 400 where it is not.
+    """
     given = headers.get("x-request-id")
     if given is not None and not _GOOD_ID.fullmatch(given):
         raise TurnedAwayError(

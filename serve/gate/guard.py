@@ -64,6 +64,12 @@ class Guard:
             )
         return key.name
 
+    def charge(self, name: str, number: int) -> None:
+        """A request of this key was so many questions more than one."""
+        key = self.ring.named(name)
+        if key is not None and number > 0:
+            self.rates.owe(name, key.rate_per_s, number)
+
 
 def _is_open(path: str) -> bool:
     return path in _OPEN_PATHS or (path.startswith(_OPEN_BELOW) and path != _CLOSED)

@@ -87,6 +87,10 @@ class KeyRing:
                 found = key
         return found
 
+    def named(self, name: str) -> Key | None:
+        """The key of this name that is in force."""
+        return next((key for key in self._keys if key.name == name), None)
+
     def stored(self) -> list[Key]:
         """All keys that the file holds now, the oldest first; none where there is no file.
 

@@ -14,18 +14,19 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penchant.serve.gate.gate import MAX_BODY_BYTES, trouble
+from penchant.serve.gate.gate import MAX_BODY_BYTES, given_request_id, trouble
 from penchant.serve.gate.guard import Guard, TurnedAwayError
 
 __all__ = ["ProxyGate"]
 
 #: With these, as Serve spells them, a client sets its own time limit, keeps work for it going after
-#: it has left, and asks for a replica with a model of its own.
+#: it has left, and asks for a replica with a model or a session of its own.
 _SERVES_OWN = frozenset(
     {
         b"x_request_timeout_seconds",
         b"x_request_disconnect_disabled",
         b"serve_multiplexed_model_id",
+        b"x_session_id",
     }
 )
 
@@ -79,6 +80,7 @@ class ProxyGate:
         """Look at what can be judged before anything is read."""
         if self._guard is not None:
             self._guard.caller(scope, headers)
+        given_request_id(headers)  # Serve's proxy reads it as UTF-8, whatever it is
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length[:12]) > self._max_body_bytes:
             raise self._too_large()

@@ -40,5 +40,11 @@ class Rates:
         self._full_at_s[name] = full_at_s
         return 0.0
 
+    def owe(self, name: str, rate_per_s: float, number: int) -> None:
+        """Take so many tokens more from a request that has passed: the next ones wait for them."""
+        now_s = self._clock()
+        full_at_s = max(self._full_at_s.get(name, now_s), now_s)
+        self._full_at_s[name] = full_at_s + number / rate_per_s
+
     def _forget_full_ones(self, now_s: float) -> None:
         self._full_at_s = {name: at for name, at in self._full_at_s.items() if at > now_s}

@@ -7,6 +7,7 @@ requests in the service directory, and a cluster's service has none unless its o
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from penchant.serve.routes.stored import StoredRequests
 from penchant.serve.versions.service import Service
 
 __all__ = ["console_examples", "keep_examples"]
+
+logger = logging.getLogger(__name__)
 
 _EXAMPLES = 5
 _LONGEST = 100  # events of a history that people still can read
@@ -36,12 +39,18 @@ def keep_examples(service: Service, run: Path) -> None:
             body |= {"candidates": [stored.catalog.item_ids[asked.candidate[at]]]}
         found.append({"title": f"A user with {len(body['history'])} events", "body": body})
     service.directory.mkdir(parents=True, exist_ok=True)
-    service.examples.write_text(json.dumps(found))
+    partial = service.examples.with_suffix(".partial")
+    partial.write_text(json.dumps(found))
+    partial.replace(service.examples)
 
 
 def console_examples(service: Service) -> list[ConsoleExample]:
-    """What was left for the console."""
-    if not service.examples.is_file():
+    """What was left for the console; nothing where it cannot be read: a front does without."""
+    try:
+        found: list[dict[str, Any]] = json.loads(service.examples.read_text())
+        return [ConsoleExample(title=one["title"], body=one["body"]) for one in found]
+    except FileNotFoundError:
         return []
-    found: list[dict[str, Any]] = json.loads(service.examples.read_text())
-    return [ConsoleExample(title=one["title"], body=one["body"]) for one in found]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        logger.warning("%s: no examples (%s)", service.examples, type(error).__name__)
+        return []

@@ -10,7 +10,7 @@ from fastapi import APIRouter, FastAPI, Header, HTTPException, Request, Response
 
 from penchant.serve.answering.desk import Answered, Desk, Errand
 from penchant.serve.gate.admission import Admission
-from penchant.serve.gate.gate import ARRIVED, MAX_BODY_BYTES, REQUEST_ID, Gate
+from penchant.serve.gate.gate import ARRIVED, CALLER, MAX_BODY_BYTES, REQUEST_ID, Gate
 from penchant.serve.gate.guard import Guard
 from penchant.serve.gate.refusals import TROUBLES, TROUBLES_WITHOUT_BODY, handle_refusals
 from penchant.serve.routes.batch import BatchAnswer, BatchBody, Question, answer_batch
@@ -81,7 +81,7 @@ def make_app(
     app.add_middleware(Gate, max_body_bytes=max_body_bytes, guard=guard, refused=refused)
     app.add_middleware(Admission, refused=refused)  # the one that is added last comes first
     door = Door(desks, observer)
-    app.include_router(_questions(door, users))
+    app.include_router(_questions(door, users, guard))
     app.include_router(user_router(door, users, forget))
 
     @app.get("/v1/ensemble", responses=TROUBLES_WITHOUT_BODY)
@@ -108,7 +108,7 @@ def make_app(
     return app
 
 
-def _questions(door: Door, users: AskedUsers | None) -> APIRouter:
+def _questions(door: Door, users: AskedUsers | None, guard: Guard | None) -> APIRouter:
     """The routes that ask the members."""
     router = APIRouter(route_class=StrictRoute)
 
@@ -157,6 +157,9 @@ def _questions(door: Door, users: AskedUsers | None) -> APIRouter:
             return await door.answered(put, request, deadline_ms, asked.user, part=part)
 
         state = request.scope["state"]
+        caller = state.get(CALLER)
+        if guard is not None and caller is not None:
+            guard.charge(caller, len(body.requests) - 1)
         now_s = time.monotonic()
         # Those that bring their histories wait for the others' too: half of the time is theirs.
         until = (now_s + due(state[ARRIVED], deadline_ms)) / 2

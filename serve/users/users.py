@@ -215,11 +215,15 @@ class SqliteUsers:
             found = sqlite3.connect(
                 self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
             )
+            try:
+                _to_wal(found)
+                found.execute("PRAGMA synchronous = NORMAL")
+                found.execute("PRAGMA secure_delete = ON")
+            except BaseException:
+                found.close()
+                raise
             with self._lock:
                 self._connections.append(found)
-            _to_wal(found)
-            found.execute("PRAGMA synchronous = NORMAL")
-            found.execute("PRAGMA secure_delete = ON")
             self._of_thread.connection = found
         return found
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -20,6 +21,8 @@ from penchant.platform.events import Catalog
 from penchant.serve.answering.desk import Desk
 from penchant.serve.answering.history import Question, Reader
 from penchant.serve.answering.panel import Panel
+from penchant.serve.gate.guard import Guard
+from penchant.serve.gate.keys import KeyRing
 from penchant.serve.routes import batch
 from penchant.serve.routes.ingress import make_app
 from penchant.serve.routes.observe import Seen
@@ -109,12 +112,17 @@ def desk(members: Members) -> Desk:
 
 
 def send(
-    *requests: Any, members: Members | None = None, watcher: Watcher | None = None, **headers: str
+    *requests: Any,
+    members: Members | None = None,
+    watcher: Watcher | None = None,
+    guard: Guard | None = None,
+    **headers: str,
 ) -> httpx.Response:
     app = make_app(
         LiveDesks(Split(primary=desk(members or Members()))),
         observer=watcher,
         users=AskedUsers(Stored()),
+        guard=guard,
     )
 
     async def go() -> httpx.Response:
@@ -229,3 +237,13 @@ def test_events_are_bounded_in_all_before_anything_is_asked(
         assert response.status_code == 422
         assert json.loads(response.content)["problems"][0]["place"] == "body.requests"
     assert members.most == 0
+
+
+def test_every_question_counts_for_the_rate_of_its_key(tmp_path: Path) -> None:
+    """Else a key for one question a second would ask 64."""
+    ring = KeyRing(tmp_path)
+    token = ring.add("shop", rate_per_s=1.0, burst=2)
+    guard, asked = Guard(ring=ring), {"score": {"history": history("a"), "candidates": ["a"]}}
+    assert send(*[asked] * 10, guard=guard, x_api_key=token).status_code == 200
+    held = send(asked, guard=guard, x_api_key=token)
+    assert (held.status_code, held.headers["retry-after"]) == (429, "9")  # 11 less a burst of 2

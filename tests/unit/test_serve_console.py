@@ -17,6 +17,8 @@ from starlette.types import Message
 
 from penchant.platform.wheel import build_wheel
 from penchant.serve.routes.console_page import ConsoleExample, console_router
+from penchant.serve.routes.examples import console_examples
+from penchant.serve.versions.service import Service
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "serve" / "routes" / "console"
@@ -191,3 +193,11 @@ def test_the_files_travel_with_the_package(tmp_path: Path) -> None:
     patterns = project["tool"]["setuptools"]["package-data"]["*"]
     unpacked = [n for n in NAMES if not any(fnmatch(f"console/{n}", p) for p in patterns)]
     assert unpacked == []
+
+
+@pytest.mark.parametrize("text", ["", '[{"title": "a', '[{"title": "a"}]', "7"])
+def test_examples_that_cannot_be_read_are_none(tmp_path: Path, text: str) -> None:
+    """A front that dies of them would answer nobody."""
+    service = Service(tmp_path)
+    service.examples.write_text(text)
+    assert console_examples(service) == []

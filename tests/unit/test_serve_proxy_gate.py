@@ -243,3 +243,16 @@ def test_serve_itself_may_be_asked_whether_it_runs_without_a_key(ring: KeyRing) 
 def test_without_keys_the_proxy_asks_for_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(KEYS_OF, raising=False)
     assert ask_with([], "none")[1] == 200
+
+
+@pytest.mark.parametrize("given", [b"caf\xe9", b"a b", b"", b"x" * 65])
+def test_a_request_id_that_serve_could_not_read_is_a_400(given: bytes) -> None:
+    serve = Serve()
+    assert send([part(1, more=False)], [(b"x-request-id", given)], app=serve)[0] == 400
+    assert serve.scopes == []
+
+
+def test_a_session_of_its_own_does_not_reach_serve() -> None:
+    serve = Serve()
+    assert send([part(1, more=False)], [(b"x-session-id", b"caf\xe9")], app=serve)[0] == 200
+    assert serve.scopes[0]["headers"] == []

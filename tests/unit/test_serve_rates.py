@@ -64,3 +64,13 @@ def test_keys_that_have_their_whole_burst_again_are_forgotten() -> None:
         rates.take(f"key-{at}", 1.0, 5)
         clock.now_s += 1.0
     assert len(rates._full_at_s) == 1
+
+
+def test_what_is_owed_holds_the_next_ones_back_and_passes_with_time() -> None:
+    clock = Clock()
+    rates = Rates(clock=clock)
+    assert rates.take("one", 10, 20) == 0
+    rates.owe("one", 10, 63)
+    assert rates.take("one", 10, 20) == pytest.approx(4.5)  # 65 tokens less a burst of 20, 10/s
+    clock.now_s += 4.5
+    assert rates.take("one", 10, 20) == 0

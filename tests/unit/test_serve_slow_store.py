@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from penchant.platform.errors import UnreachableError
 from penchant.serve.routes.ingress import make_app
 from penchant.serve.users.asked_users import AskedUsers
 from penchant.serve.versions.traffic import LiveDesks, Split
@@ -187,3 +188,23 @@ def test_at_the_end_the_store_is_closed_after_its_last_call_and_no_thread_stays(
     asyncio.run(asyncio.wait_for(go(Closed()), _HANGS_S))
     assert (sorted(told[:-1]), told[-1]) == ([str(at) for at in range(8)], "closed")
     assert set(threading.enumerate()) <= before
+
+
+def test_calls_that_were_given_up_leave_nothing_behind_a_store_that_hangs(store: Hanging) -> None:
+    """Their events would stay in memory for as long as it does."""
+
+    async def go() -> None:
+        users = AskedUsers(store)
+        for _ in range(3):
+            asked = [users.history(f"u{n}", time.monotonic() + 0.05) for n in range(20)]
+            told = await asyncio.gather(*asked, return_exceptions=True)
+            assert {type(error) for error in told} == {UnreachableError}
+        assert store.under_way == 8
+        assert users._threads._work_queue.qsize() == 0
+        store.let_go.set()
+        await asyncio.sleep(0.1)
+        assert await users.history("quick", time.monotonic() + 1) == [
+            {"item": "b", "time": NOW_MS - 1}
+        ]
+
+    asyncio.run(go())

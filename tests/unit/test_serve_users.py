@@ -211,3 +211,17 @@ def test_the_password_of_a_redis_comes_from_the_environment(
         monkeypatch.setenv("PENCHANT_REDIS_PASSWORD", password)
     RedisUsers("redis://shop@localhost/0").close()
     assert used == [password]
+
+
+def test_a_file_that_broke_leaves_no_connection_open(tmp_path: Path) -> None:
+    """Else a front would run out of descriptors, and not only for users."""
+    path = tmp_path / "users.sqlite"
+    store = SqliteUsers(path)
+    path.write_bytes(b"no database" * 1000)
+    for left in tmp_path.glob("users.sqlite-*"):
+        left.unlink()
+    with ThreadPoolExecutor(3) as pool:  # threads that have none yet
+        tried = [pool.submit(store.history, "ann") for _ in range(9)]
+    assert {type(one.exception()) for one in tried} == {UnreachableError}
+    assert len(store._connections) == 1
+    store.close()
