@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Live
 
+from penchant.platform.time_left import TimeLeft, clock_text
+
 __all__ = ["Progress"]
 
 
@@ -48,7 +50,7 @@ class Progress:
         self._parts: dict[str, TaskID] = {}
         self._steps: dict[str, int] = {}
         self._done: dict[str, int] = {}
-        self._whole_began = self._began
+        self._time_left = TimeLeft()
 
     def __enter__(self) -> Progress:
         self._live.start()
@@ -65,22 +67,23 @@ class Progress:
     def say(self, text: str) -> None:
         """A line that stays."""
         elapsed = time.monotonic() - self._began
-        self._console.print(f"[{_clock(elapsed)}] {text}", markup=False, soft_wrap=True)
+        self._console.print(f"[{clock_text(elapsed)}] {text}", markup=False, soft_wrap=True)
 
     def expect(self, what: str, steps: dict[str, int]) -> None:
         """Announce the parts of a whole with the number of steps that each will take."""
         self._steps, self._done = dict(steps), {}
-        self._whole_began = time.monotonic()
+        self._time_left.expect(steps)
         self._whole = self._live.add_task(what, total=sum(steps.values()), note="")
         self.say(f"{what}: {len(steps)} to do")
 
     def step(self, part: str, done: int, note: str) -> None:
         """A part has `done` steps behind it."""
         self._done[part] = done
+        self._time_left.step(part, self._steps.get(part, done) - done)
         self._live.update(self._line(part), completed=done, note=note)
         self._update_whole()
         if not self._console.is_terminal:
-            self.say(f"{part}: {note} ({self._left()})")
+            self.say(f"{part}: {note} ({self._time_left.words()})")
 
     def note(self, part: str, note: str) -> None:
         """What a part does within its step."""
@@ -96,23 +99,14 @@ class Progress:
     def finish(self, part: str, note: str) -> None:
         """A part is done, in fewer steps than announced perhaps."""
         self._done[part] = self._steps.get(part, 0)
+        self._time_left.finish(part)
         if part in self._parts:
             self._live.remove_task(self._parts.pop(part))
         self._update_whole()
         finished = sum(self._done.get(p) == n for p, n in self._steps.items())
-        self.say(f"{part}: {note} ({finished} of {len(self._steps)} done, {self._left()})")
+        left = self._time_left.words()
+        self.say(f"{part}: {note} ({finished} of {len(self._steps)} done, {left})")
 
     def _update_whole(self) -> None:
         if self._whole is not None:
             self._live.update(self._whole, completed=sum(self._done.values()))
-
-    def _left(self) -> str:
-        done, total = sum(self._done.values()), sum(self._steps.values())
-        if not done or done >= total:
-            return "nothing left" if done >= total else "time left not known yet"
-        seconds = (time.monotonic() - self._whole_began) / done * (total - done)
-        return f"about {_clock(seconds)} left"
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
