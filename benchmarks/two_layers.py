@@ -36,9 +36,9 @@ from penchant.ensembles.combiners.weights import WeightsCombiner
 from penchant.ensembles.comparing.fitting import fittable
 from penchant.ensembles.comparing.reading import read_checked
 from penchant.ensembles.comparing.unseen import half_of
-from penchant.ensembles.experiment import finished_members
 from penchant.ensembles.normalize import normalize
 from penchant.ensembles.predictions import Predictions
+from penchant.ensembles.standing import finished_members
 from penchant.platform.intervals import Interval, Resampler
 from penchant.platform.metrics import ranking_metrics, target_ranks
 from penchant.platform.prepared import open_prepared

@@ -166,7 +166,7 @@ def without(
     """
     from penchant.cli.show import show_brought
     from penchant.ensembles.comparing.without import some_named, what_they_bring
-    from penchant.ensembles.experiment import finished_members
+    from penchant.ensembles.standing import finished_members
     from penchant.platform.prepared import open_prepared
     from penchant.platform.progress import Progress
     from penchant.platform.store import RunDirectory
@@ -207,7 +207,7 @@ def soup(
     """
     from penchant.ensembles.artefacts.soup import make_soup
     from penchant.ensembles.comparing.without import members_named
-    from penchant.ensembles.experiment import finished_members
+    from penchant.ensembles.standing import finished_members
     from penchant.platform.prepared import open_prepared
     from penchant.platform.progress import Progress
     from penchant.platform.store import RunDirectory

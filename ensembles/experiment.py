@@ -16,11 +16,12 @@ from penchant.ensembles.comparing.refitted import judge_refits
 from penchant.ensembles.page.curves import read_curves
 from penchant.ensembles.page.report import write_report
 from penchant.ensembles.promises.assurance import assure, promise
+from penchant.ensembles.standing import dropped, finished_members, made_members, unfinished
 from penchant.ensembles.summary import build_report, combinations_of, save_artefacts
 from penchant.platform.cluster import start_ray
 from penchant.platform.config import Ensemble, Experiment
 from penchant.platform.ensemble_settings import SINGLE
-from penchant.platform.errors import ConfigError, PenchantError
+from penchant.platform.errors import PenchantError
 from penchant.platform.memory import PeakMemory
 from penchant.platform.origins import earlier_experiments
 from penchant.platform.prepared import Prepared, open_prepared, prepare
@@ -30,11 +31,10 @@ from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
 from penchant.platform.tracking_settings import require_trackers
 from penchant.trainers.epoch_members import epochs_in
-from penchant.trainers.member import read_card
 from penchant.trainers.refit import REFIT, refit_recipes
 from penchant.trainers.search import experiment_recipes, fit_members
 
-__all__ = ["compare_again", "finished_members", "run_experiment"]
+__all__ = ["compare_again", "run_experiment"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +150,8 @@ def compare_again(
             progress.say(f"earlier origin: {place}")
             with origins.noted(place, progress):
                 then = open_prepared(RunDirectory(place))
-                origins.notes += _unfinished(then, f"origins/{place.name}")
-                if _made(place):
+                origins.notes += unfinished(then, f"origins/{place.name}")
+                if made_members(place):
                     origins.reports.append(_compare_kept(then, ensemble, progress, memory))
         return _compare_kept(prepared, ensemble, progress, memory, origins)
 
@@ -165,10 +165,11 @@ def _compare_kept(
 ) -> dict[str, Any]:
     experiment = prepared.experiment.model_copy(update={"ensemble": ensemble})
     directory = prepared.run.root
+    ids = finished_members(directory)
     members = _Members(
-        ids=finished_members(directory),
-        refits=[name for name in _made(directory) if name.endswith(REFIT)],
-        notes=_unfinished(prepared, "members"),
+        ids=ids,
+        refits=[f"{name}{REFIT}" for name in ids if f"{name}{REFIT}" in made_members(directory)],
+        notes=[*unfinished(prepared, "members"), *dropped(prepared)],
     )
     for note in members.notes:
         progress.say(note)
@@ -176,47 +177,11 @@ def _compare_kept(
     return _finish(ready, members, progress, _Stages(), memory, origins)
 
 
-def _unfinished(prepared: Prepared, where: str) -> list[str]:
-    """A note on members of the experiment that are not in the store.
-
-    What an older Penchant fitted may stand there under another id: then its recipe tells.
-    """
-    recipes = experiment_recipes(prepared.experiment)
-    made = [name for name in _made(prepared.run.root) if "@" not in name]
-    kept = [read_card(prepared.run.member(name))[0] for name in made]
-    ids = {recipe_id(recipe): recipe for recipe in recipes}
-    missing = [name for name, recipe in ids.items() if name not in made and recipe not in kept]
-    if not missing:
-        return []
-    return [
-        f"{where}: {len(missing)} of {len(ids)} are not finished and left out: {', '.join(missing)}"
-    ]
-
-
 def _places(directory: Path, origins: int) -> list[Path]:
     """Directories of the earlier origins, the latest first; those that should be there, too."""
     names = [path.name for path in (directory / "origins").glob("*")]
     steps = {int(name) for name in names if name.isdecimal()} | set(range(1, origins))
     return [directory / "origins" / str(step) for step in sorted(steps)]
-
-
-def finished_members(directory: Path) -> list[str]:
-    """Ids of the members that are fitted and scored, refits aside.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    members = [name for name in _made(directory) if "@" not in name]
-    if not members:
-        raise ConfigError(
-            f"{directory} holds no finished member: expected at least one under members/. "
-            "Run the experiment first."
-        )
-    return members
-
-
-def _made(directory: Path) -> list[str]:
-    return sorted(path.parent.name for path in (directory / "members").glob("*/metrics.json"))
 
 
 def _finish(

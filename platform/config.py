@@ -260,6 +260,12 @@ class Experiment(_Section):
                     "sequence and item_item members rank items; `task: binary` takes popularity, "
                     "personal, boosted, text and zero_shot members, and no `search`"
                 )
+        named: dict[str, Recipe] = {}
+        for recipe in self.members:
+            if recipe.name is not None and named.setdefault(recipe.name, recipe) != recipe:
+                raise ValueError(
+                    f"two members are called {recipe.name}: give each a name of its own, or none"
+                )
         for recipe in self.members:
             if recipe.kind == "zero_shot":
                 recipe.check_task(self.requests.task)

@@ -50,6 +50,7 @@ def ingest(
     quarantine_path: Path,
     *,
     progress: Callable[[str], None] | None = None,
+    check: Callable[[dict[str, Any]], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Write the event log and the quarantine of a source, or keep those that are still right.
 
@@ -61,6 +62,8 @@ def ingest(
         log_dir: becomes the log; must be absent, empty, or an earlier log.
         quarantine_path: a Parquet file for the refused rows, outside of `log_dir`.
         progress: is told what happens, a line each.
+        check: is given the card of a log that was built anew, before it takes its place; it may
+            raise, and then nothing has changed.
 
     Returns:
         The log's card, as in its log.json; `rows_read` is `events + quarantined + merged`.
@@ -79,6 +82,7 @@ def ingest(
         return kept
     with workspace(log_dir) as work:
         card = _build(work, source, stamp, _namer(key), tell)
+        check(card)
         quarantine_path.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(work / "quarantine.parquet", quarantine_path)
         swap_in(work / "log", log_dir, work)

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
+from typing import Any
 
 from ruamel.yaml import YAML
 
 from penchant.platform.config import Experiment, load_experiment
-from penchant.platform.errors import ConfigError
+from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.events import Catalog, EventLog, read_log_card
 from penchant.platform.ingest import ingest
 from penchant.platform.metrics import check_metric
@@ -87,14 +88,21 @@ def prepare(
 
     Raises:
         ConfigError: the directory belongs to another experiment, or a setting does not fit.
-        DataError: the events are refused, or a block holds no request.
+        DataError: the events are refused, are others than members of the run were fitted on, or a
+            block holds no request.
     """
     check_metric(experiment.requests.metric, experiment.requests.task)
     run.begin(
         {"experiment": experiment_digest(experiment), "penchant": metadata.version("penchant")}
     )
+    card = ingest(
+        experiment.data,
+        run.log,
+        run.quarantine,
+        progress=tell,
+        check=lambda card: _refuse_other_events(run, card),
+    )
     _write_experiment(experiment, run)
-    card = ingest(experiment.data, run.log, run.quarantine, progress=tell)
     prepared = Prepared(run=run, experiment=experiment)
     if experiment.requests.unit == "group" and not card["has_groups"]:
         raise ConfigError(
@@ -108,6 +116,24 @@ def prepare(
         asked = block_requests(prepared.log, experiment.requests, prepared.blocks, block)
         asked.write(path)
     return prepared
+
+
+def _refuse_other_events(run: RunDirectory, card: Mapping[str, Any]) -> None:
+    """Scores of members stand by positions in one log: beside another they mean nothing.
+
+    What was begun counts as well: a training that was cut off would go on with other events.
+    """
+    if not run.begun:
+        return
+    before = read_log_card(run.log)
+    if before["fingerprint"] == card["fingerprint"]:
+        return
+    raise DataError(
+        f"{run.root} holds members that were fitted on other events: {before['events']:,} of "
+        f"{before['users']:,} users and {before['items']:,} items, now there are "
+        f"{card['events']:,} of {card['users']:,} and {card['items']:,}. Expected the same ones. "
+        "Choose another --out for the new events, or bring the old ones back; nothing was changed."
+    )
 
 
 def _refuse_too_much(experiment: Experiment, num_items: int) -> None:

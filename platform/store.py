@@ -62,6 +62,12 @@ class RunDirectory:
     def report(self) -> Path:
         return self.root / "report"
 
+    @property
+    def begun(self) -> bool:
+        """Whether members were fitted here, or a training of theirs has begun."""
+        made = any((self.root / name).is_dir() for name in ("members", "search"))
+        return made and (self.log / "log.json").exists()
+
     def requests(self, block: Block) -> Path:
         return self.root / "requests" / f"{block}.parquet"
 
@@ -170,7 +176,8 @@ class RunDirectory:
         if not np.array_equal(table["row"].to_numpy(), row):
             raise DataError(
                 f"{path} answers other requests than requests/{block}.parquet: expected the same "
-                f"{len(row)} in the same order. Remove the file and run the experiment again."
+                f"{len(row)} in the same order. Remove {self.member(member_id)} and run the "
+                "experiment again: only that member is fitted anew."
             )
         column = table["scores"]
         lists = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

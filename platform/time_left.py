@@ -8,7 +8,7 @@ of any part belongs to the kind of the next one, so that what runs beside is sha
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 
 __all__ = ["TimeLeft", "clock_text"]
@@ -26,7 +26,7 @@ class TimeLeft:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._last_s = clock()
-        self._spent_s: Counter[str] = Counter()
+        self._spent_s: defaultdict[str, float] = defaultdict(float)
         self._made: Counter[str] = Counter()
         self._left: dict[str, int] = {}
 

@@ -17,7 +17,7 @@ from penchant.ensembles.artefacts import newest
 from penchant.ensembles.artefacts.artefact import load_ensemble
 from penchant.ensembles.experiment import compare_again, run_experiment
 from penchant.platform.config import Experiment
-from penchant.platform.errors import ConfigError
+from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.prepared import JUDGED_BLOCKS, Prepared
 from penchant.platform.progress import Progress
 from penchant.platform.recipes import Recipe, recipe_id
@@ -269,3 +269,39 @@ def test_a_member_under_the_id_of_an_older_penchant_is_not_told_as_unfinished(
     member.rename(member.with_name("popularity-all-000000"))
     notes = compare_again(tmp_path, QUIET)["notes"]
     assert not [note for note in notes if "not finished" in note]
+
+
+def test_what_the_experiment_no_longer_names_is_left_out_and_told(settings, tmp_path) -> None:
+    """A member may have been taken out because it leaks."""
+    run_experiment(settings(), tmp_path, QUIET)
+    one = settings(members=[{"kind": "popularity", "name": "popularity"}])
+    assert [m["id"] for m in run_experiment(one, tmp_path, QUIET)["members"]] == ["popularity"]
+    again = compare_again(tmp_path, QUIET)
+    assert [member["id"] for member in again["members"]] == ["popularity"]
+    told = "members: left out, since experiment.yaml does not name them: personal"
+    assert told in again["notes"]
+
+
+@pytest.mark.parametrize("change", ["one event more", "another item's name"])
+def test_other_events_under_members_that_are_there_are_refused_and_nothing_is_touched(
+    settings, tmp_path, change: str
+) -> None:
+    """Scores stand by positions in the log: against another one they would mean anything."""
+    events = tmp_path / "events.csv"
+    text = Path(settings().data.events.paths[0]).read_text()
+    events.write_text(text)
+    data = settings().data.model_dump(mode="json", exclude_none=True)
+    data["events"]["paths"] = [str(events)]
+    run = tmp_path / "run"
+    first = run_experiment(settings(data=data), run, QUIET)
+    log = {path: path.read_bytes() for path in (run / "log").iterdir()}
+    if change == "one event more":
+        events.write_text(text + text.splitlines()[-1].replace("u39", "new") + "\n")
+    else:
+        events.write_text(text.replace("i00", "zz"))
+    with pytest.raises(DataError, match="were fitted on other events: .* another --out"):
+        run_experiment(settings(data=data), run, QUIET)
+    assert {path: path.read_bytes() for path in (run / "log").iterdir()} == log
+    assert compare_again(run, QUIET)["verdict"] == first["verdict"]
+    events.write_text(text)  # touched, and the same again
+    assert run_experiment(settings(data=data), run, QUIET)["verdict"] == first["verdict"]

@@ -10,7 +10,7 @@ import torch
 
 from penchant.ensembles.artefacts.soup import make_soup
 from penchant.ensembles.combiners.combiner import quality
-from penchant.ensembles.experiment import finished_members
+from penchant.ensembles.standing import finished_members
 from penchant.platform.config import Experiment
 from penchant.platform.errors import ConfigError
 from penchant.platform.prepared import prepare
@@ -52,7 +52,10 @@ def prepared(draw, log_rows, tmp_path):
         "data": {"events": events},
         "time": {"quantiles": {"select": 0.5, "blend": 0.7, "test": 0.85}},
         "requests": {"unit": "event", "exclude_seen": True},
-        "members": [{"kind": "popularity"}],
+        "members": [
+            RECIPE.model_dump(mode="json", exclude_none=True) | {"name": name}
+            for name in ("plus", "minus", "wild", "good")
+        ],
     }
     return prepare(Experiment.model_validate(settings), RunDirectory(tmp_path / "run"))
 

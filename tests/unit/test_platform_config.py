@@ -106,6 +106,9 @@ REFUSED = {
     "requests.seed=-1": r"requests\.seed: .*greater than or equal to 0 \(got -1\)",
     "ensemble.seed=-1": r"ensemble\.seed: .*greater than or equal to 0",
     "ensemble.bootstrap=10": r"ensemble\.bootstrap: .*greater than or equal to 100",
+    "members=[{kind: popularity, name: x}, {kind: personal, name: x}]": (
+        r"two members are called x: give each a name of its own"
+    ),
     "ensemble.combiners=[mode]": r"ensemble\.combiners\.0: .*'mean', 'median'",
     "name=My run": r"name: String should match pattern .* \(got \"My run\"\)",
     OWN: "data: name either a `source` or your own `events`, not both and not neither",
