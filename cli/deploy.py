@@ -135,10 +135,10 @@ def status(service: RunningService, as_json: Json = False) -> None:
     Example:
       penchant serve status --service services/shop
     """
-    from penchant.serve.versions.service import Service
+    from penchant.serve.versions.service import STARTS_S, Service
 
     kept = Service(service)
-    endpoint, live = kept.endpoint(), kept.traffic()
+    endpoint, live = kept.endpoint(STARTS_S), kept.traffic()
     if live is None:
         raise ConfigError(f"{kept.directory} has no live version.")
     if not as_json:

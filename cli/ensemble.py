@@ -157,7 +157,7 @@ def without(
     """Say what some members bring: every combination with them against the same without them.
 
     The combination is fitted again without them on `blend`, and both are judged on `test`. Segments
-    are of the combination that the run recommends.
+    are of the combination that the run recommends, or else of the one that is best there.
 
     \b
     Examples:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from penchant.ensembles.page.figures import MISSING, chance, evidence, interval, probability
+from penchant.platform.metrics import sign_of
 
 if TYPE_CHECKING:  # it brings all combiners, and a description of data needs none
     from penchant.ensembles.comparing.without import Brought
@@ -96,9 +97,13 @@ def show_brought(some: Sequence[str], metric: str, found: Sequence[Brought], cho
             *(_interval(values, f"{metric}/{split}", sign="+") for split in splits),
         )
     console.print(table)
-    shown = next((one for one in found if one.combiner == chosen), found[0])
+    shown = next((one for one in found if one.combiner == chosen), None)
+    why = "which the run recommends"
+    if shown is None:
+        shown = max(found, key=lambda one: sign_of(metric) * _with(one, metric))
+        why = "the best of them on test; the run recommends one member alone"
     parts = Table("segment", "users", "without", "with minus without")
-    parts.title = f"{shown.combiner}, {metric}"
+    parts.title = f"{shown.combiner}, {metric}: {why}"
     for part in shown.segments:
         differences = {metric: part.differences[shown.combiner].to_json()}
         parts.add_row(
@@ -109,6 +114,10 @@ def show_brought(some: Sequence[str], metric: str, found: Sequence[Brought], cho
         )
     console.print(parts)
     console.print(f"left out: {', '.join(some)}", soft_wrap=True)
+
+
+def _with(one: Brought, metric: str) -> float:
+    return one.without[metric].mean + one.difference[metric].mean
 
 
 def show_description(facts: Mapping[str, Any]) -> None:

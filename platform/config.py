@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from penchant.platform.ensemble_settings import Ensemble
 from penchant.platform.errors import ConfigError
-from penchant.platform.recipes import Recipe, SequenceRecipe, Size
+from penchant.platform.recipes import Recipe, SequenceRecipe, Size, refuse_one_name
 from penchant.platform.schema import EVENT_COLUMNS, ITEM, LABEL, LABEL_TIME, TEXT, TIME, USER
 from penchant.platform.timeline import Window
 from penchant.platform.tracking_settings import Tracking
@@ -260,12 +260,7 @@ class Experiment(_Section):
                     "sequence and item_item members rank items; `task: binary` takes popularity, "
                     "personal, boosted, text and zero_shot members, and no `search`"
                 )
-        named: dict[str, Recipe] = {}
-        for recipe in self.members:
-            if recipe.name is not None and named.setdefault(recipe.name, recipe) != recipe:
-                raise ValueError(
-                    f"two members are called {recipe.name}: give each a name of its own, or none"
-                )
+        refuse_one_name(self.members)
         for recipe in self.members:
             if recipe.kind == "zero_shot":
                 recipe.check_task(self.requests.task)

@@ -182,10 +182,14 @@ def _nothing_usable(source: Source, rows_read: int, reasons: Counter[str]) -> st
     if not rows_read:
         return f"{files}: found no rows, expected events. Check the paths and the files."
     found = "; ".join(f"{reason}: {count:,}" for reason, count in reasons.most_common())
-    return (
-        f"{files}: none of {rows_read:,} rows can be used ({found}). Check the column mapping, "
-        "and `time_unit` where times are numbers; other times must be dates or ISO 8601 texts."
-    )
+    words = f"{files}: none of {rows_read:,} rows can be used ({found}). Check the column mapping"
+    if any("time" in reason for reason in reasons):
+        words += (
+            ", and `time_unit` where times are numbers; other times must be dates or ISO 8601 texts"
+        )
+    if any(reason.startswith("label neither") for reason in reasons):
+        words += ", and write a yes as 1 and a no as 0"
+    return words + "."
 
 
 def _stamp(data: Data, source: Source, key: bytes | None) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from penchant.platform.config import Experiment, load_experiment
 from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.events import Catalog, EventLog, read_log_card
 from penchant.platform.ingest import ingest
+from penchant.platform.log_words import log_words
 from penchant.platform.metrics import check_metric
 from penchant.platform.requests import Requests, block_requests, read_requests
 from penchant.platform.store import RunDirectory
@@ -102,6 +103,9 @@ def prepare(
         progress=tell,
         check=lambda card: _refuse_other_events(run, card),
     )
+    if tell is not None:
+        for line in log_words(card, texts=experiment.data.items is not None):
+            tell(line)
     _write_experiment(experiment, run)
     prepared = Prepared(run=run, experiment=experiment)
     if experiment.requests.unit == "group" and not card["has_groups"]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -26,6 +27,7 @@ __all__ = [
     "ZeroShotRecipe",
     "most_epochs",
     "recipe_id",
+    "refuse_one_name",
 ]
 
 
@@ -234,6 +236,20 @@ Recipe = Annotated[
     | ZeroShotRecipe,
     Field(discriminator="kind"),
 ]
+
+
+def refuse_one_name(recipes: Iterable[Recipe]) -> None:
+    """A name is a member's id: the second member of that name would not be fitted.
+
+    Raises:
+        ValueError: different recipes have one name.
+    """
+    named: dict[str, Recipe] = {}
+    for recipe in recipes:
+        if recipe.name is not None and named.setdefault(recipe.name, recipe) != recipe:
+            raise ValueError(
+                f"two members are called {recipe.name}: give each a name of its own, or none"
+            )
 
 
 #: Settings that came later: where they are not used, a member keeps the id that it had before.

@@ -66,5 +66,8 @@ def explain(error: ValidationError, path: Path) -> str:
             text = (
                 "unknown key; remove it or correct its spelling (`penchant schema` lists all keys)"
             )
+        if problem["type"] == "union_tag_not_found" and isinstance(problem["input"], dict):
+            keys = ", ".join(map(str, problem["input"])) or "no keys"
+            text = f"missing key `kind`, which says what it is (received: {keys})"
         lines.append(f"  {place}: {text}{shown}")
     return "\n".join(lines)

@@ -28,6 +28,7 @@ from penchant.platform.recipes import (
     recipe_id,
 )
 from penchant.platform.timeline import Block
+from penchant.trainers.base_models import find_models
 from penchant.trainers.fit import encode_items, fit_and_keep
 from penchant.trainers.member import read_card
 from penchant.trainers.trial import run_trial
@@ -70,13 +71,15 @@ def fit_members(
         suffix: of the members' ids, to tell a refit from the first fit.
 
     Raises:
-        ConfigError: a member of that name is in the store, fitted by another recipe.
+        ConfigError: a member of that name is in the store, fitted by another recipe, or a language
+            model is nowhere to be found.
         RunError: a member failed; the others were finished first.
     """
     missing = [r for r in recipes if not _is_kept(prepared, r, suffix)]
     if not missing:
         progress.say(f"all {len(recipes)} members are in the store already")
         return
+    find_models(missing)
     trained = [r for r in missing if isinstance(r, SequenceRecipe | TextRecipe)]
     steps = {recipe_id(r) + suffix: _BASELINE_STEPS for r in missing}
     progress.expect("members", steps | {recipe_id(r) + suffix: most_epochs(r) for r in trained})

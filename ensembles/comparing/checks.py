@@ -229,6 +229,11 @@ def _oddities(predictions: Predictions[B]) -> list[str]:
         notes.append(f"{block}: {only} is the only member: there is nothing to combine")
     if constant := _constant(predictions.scores, ranking=predictions.requests.label is None):
         notes.append(f"{block}: {_some(constant)}: constant scores, which order nothing")
+    if predictions.requests.label is not None and (odd := _probabilities(predictions.scores)):
+        notes.append(
+            f"{block}: {_some(odd)}: all scores lie between 0 and 1, as probabilities do; log-odds "
+            "are expected: log(p / (1 - p))"
+        )
     users = len(np.unique(predictions.requests.user))
     if users < FEW_USERS:
         notes.append(
@@ -247,6 +252,11 @@ def _constant(scores: Mapping[str, NDArray[np.float32]], *, ranking: bool) -> li
         if np.all(np.max(part, axis=along) <= lowest):  # a row without candidates is no order
             found.append(name)
     return found
+
+
+def _probabilities(scores: Mapping[str, NDArray[np.float32]]) -> list[str]:
+    """Members whose scores look like chances: log-odds that never deny anything are none."""
+    return [name for name, part in scores.items() if 0 <= part.min() < part.max() <= 1]
 
 
 def _some(names: Sequence[str]) -> str:

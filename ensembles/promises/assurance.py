@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from penchant.ensembles.combinations.combination import Combination, combine
 from penchant.ensembles.comparing.fitting import merged
 from penchant.ensembles.predictions import Blend, Predictions, Test, read_predictions
-from penchant.ensembles.promises.calibrate import Calibrator, best_calibrator, calibration_loss
+from penchant.ensembles.promises.calibrate import Calibrator, calibration_loss
+from penchant.ensembles.promises.choose_calibrator import best_calibrator
 from penchant.ensembles.promises.conformal import Coverage, TopSet, fit_top_set, measure_coverage
 from penchant.ensembles.promises.drift import drift
 from penchant.ensembles.promises.reliability import Reliability, reliability

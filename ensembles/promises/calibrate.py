@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from scipy import optimize, special
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
 
 from penchant.ensembles.combiners.combiner import refuse_other_blocks
 from penchant.ensembles.predictions import Blend, Predictions
@@ -28,26 +27,26 @@ from penchant.platform.errors import DataError
 from penchant.platform.requests import Requests
 
 __all__ = [
+    "KINDS",
     "Calibrator",
     "Identity",
     "Isotonic",
     "Kind",
     "Platt",
     "Temperature",
-    "best_calibrator",
     "calibration_loss",
     "fit_calibrator",
+    "fit_kind",
     "parse_calibrator",
+    "task_of",
 ]
 
 Kind = Literal["identity", "temperature", "platt", "isotonic"]
 #: Simplest first: of equals the first is taken. Platt and isotonic know yes and no only.
-_KINDS: Mapping[str, tuple[Kind, ...]] = {
+KINDS: Mapping[str, tuple[Kind, ...]] = {
     "binary": ("identity", "temperature", "platt", "isotonic"),
     "next_item": ("identity", "temperature"),
 }
-_FOLDS = 5
-_TRIED = 1_000  # requests of many candidates each that kinds are compared on
 _LOG_TEMPERATURE = 7.0  # temperatures from 1/1100 to 1100
 _SMALLEST = 1e-12  # a probability of 0 would make one miss infinite
 
@@ -146,68 +145,7 @@ def fit_calibrator(
         DataError: the kind does not fit the task, or there is nothing to learn from.
     """
     refuse_other_blocks(blend)
-    return _fit(scores, blend.requests, kind)
-
-
-def best_calibrator(scores: NDArray[np.float32], blend: Predictions[Blend]) -> Calibrator:
-    """The kind with the least log loss on users that it was not fitted on, fitted on all.
-
-    Of rankings the kinds are compared on a thousand requests, evenly spaced: one number that
-    scores are divided by needs no more, and each request is an exponential of every candidate.
-    Where no kind can be tried on other users, such as with one user or one user's few yes, scores
-    are taken as they are.
-
-    Args:
-        scores: the ensemble's merged scores, shape (R, C).
-
-    Raises:
-        TypeError: the predictions are of another block.
-    """
-    refuse_other_blocks(blend)
-    requests, every = blend.requests, scores
-    if requests.label is None and len(requests) > _TRIED:
-        spaced = np.linspace(0, len(requests) - 1, _TRIED).astype(np.int64)
-        scores, requests = scores[spaced], requests.take(spaced)
-    folds = _folds(scores, requests)
-    if not folds:
-        return Identity()
-
-    def held_out(kind: Kind) -> float:
-        total = 0.0
-        for fit_on, asked in folds:
-            fitted = _fit(scores[fit_on], requests.take(fit_on), kind)
-            loss = calibration_loss(fitted, scores[asked], requests.take(asked))
-            total += loss * len(asked)
-        return total
-
-    kind = min(_KINDS[_task(requests)], key=held_out)
-    return _fit(every, blend.requests, kind)
-
-
-def _folds(
-    scores: NDArray[np.float32], requests: Requests
-) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Requests to fit on and those of other users, as far as both say something.
-
-    None where an answer is not among any of the others: to deny it would look best.
-    """
-    users = len(np.unique(requests.user))
-    if users < 2:
-        return []
-    if requests.label is None:
-        request = np.repeat(np.arange(len(requests)), np.diff(requests.target_offsets))
-        told = request[np.isfinite(scores[request, requests.target])]
-        sides = [np.isin(np.arange(len(requests)), told)]
-    else:
-        asked = np.isfinite(scores[:, 0])
-        sides = [asked & (requests.label > 0), asked & (requests.label == 0)]
-    folds = [
-        (fit_on, others)
-        for fit_on, others in GroupKFold(min(_FOLDS, users)).split(scores, groups=requests.user)
-        if all(side[fit_on].any() for side in sides) and np.any(sides, axis=0)[others].any()
-    ]
-    judged = np.concatenate([others for _, others in folds] or [np.zeros(0, dtype=np.int64)])
-    return folds if all(side[judged].any() for side in sides) else []
+    return fit_kind(scores, blend.requests, kind)
 
 
 def calibration_loss(
@@ -228,15 +166,17 @@ def calibration_loss(
     return float(-weight @ np.log(np.maximum(chance[request, target], _SMALLEST)))
 
 
-def _task(requests: Requests) -> str:
+def task_of(requests: Requests) -> str:
+    """`next_item` or `binary`."""
     return "next_item" if requests.label is None else "binary"
 
 
-def _fit(scores: NDArray[np.float32], requests: Requests, kind: Kind) -> Calibrator:
-    known = _KINDS[_task(requests)]
+def fit_kind(scores: NDArray[np.float32], requests: Requests, kind: Kind) -> Calibrator:
+    """A calibrator of this kind, whatever the requests are of; see `fit_calibrator`."""
+    known = KINDS[task_of(requests)]
     if kind not in known:
         raise DataError(
-            f"a `{kind}` calibrator knows yes and no only, got {_task(requests)} requests: "
+            f"a `{kind}` calibrator knows yes and no only, got {task_of(requests)} requests: "
             f"expected one of {', '.join(known)}."
         )
     if kind == "identity":

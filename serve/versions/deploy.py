@@ -23,7 +23,14 @@ from penchant.serve.answering.card import version_of
 from penchant.serve.answering.places import Placement
 from penchant.serve.versions.choice import layout_for
 from penchant.serve.versions.fronts import await_fronts
-from penchant.serve.versions.service import VERSION_APP, Endpoint, Live, Service, Traffic
+from penchant.serve.versions.service import (
+    STARTS_S,
+    VERSION_APP,
+    Endpoint,
+    Live,
+    Service,
+    Traffic,
+)
 from penchant.trainers.text.engine import EngineName
 
 if TYPE_CHECKING:
@@ -73,7 +80,7 @@ def deploy(
         RunError: the version does not start, fails its self-test, or a front cannot open it; the
             old one serves on.
     """
-    endpoint = service.endpoint()
+    endpoint = service.endpoint(STARTS_S)
     with service.changing(), _attached(service, endpoint):
         before = service.traffic()
         if before is None:
@@ -94,7 +101,7 @@ def rollback(service: Service) -> Traffic:
         UnreachableError: the service has stopped, before or meanwhile.
         RunError: it does not run any more, or a front cannot open it; nothing changes.
     """
-    endpoint = service.endpoint()
+    endpoint = service.endpoint(STARTS_S)
     with service.changing(), _attached(service, endpoint):
         before = service.traffic()
         if before is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -27,7 +28,10 @@ from penchant.platform.store import write_json
 from penchant.serve.answering.places import Layout, Place
 from penchant.serve.gate.keys import KeyRing
 
-__all__ = ["VERSION_APP", "Endpoint", "Live", "Service", "Traffic"]
+__all__ = ["STARTS_S", "VERSION_APP", "Endpoint", "Live", "Service", "Traffic"]
+
+#: A service that answers says where it is at the latest after these.
+STARTS_S = 10.0
 
 #: How the name of every Serve application begins that holds the members of a version.
 VERSION_APP = "version-"
@@ -150,6 +154,17 @@ class Service:
         ):
             yield
 
+    def _is_served(self) -> bool:
+        """Whether a process serves from this directory, or is about to."""
+        try:
+            with (self.directory / "serving.lock").open() as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+        return False
+
     @contextmanager
     def _held(self, name: str, refusal: str) -> Iterator[None]:
         """The system lets go of a lock when its process ends, however it ends."""
@@ -195,13 +210,20 @@ class Service:
         except (ConfigError, OSError):
             return False
 
-    def endpoint(self) -> Endpoint:
+    def endpoint(self, patience_s: float = 0.0) -> Endpoint:
         """Where the service is reached.
+
+        Args:
+            patience_s: how long to wait for a service that is starting: it answers a moment before
+                it says where it is.
 
         Raises:
             ConfigError: none runs.
         """
         path = self.directory / "endpoint.json"
+        until_s = time.monotonic() + patience_s
+        while not path.is_file() and self._is_served() and time.monotonic() < until_s:
+            time.sleep(0.1)
         if not path.is_file():
             raise ConfigError(
                 f"{self.directory} holds no running service: expected an endpoint.json, which "

@@ -15,7 +15,7 @@ from penchant.ensembles.page.promise_tables import promises
 from penchant.ensembles.predictions import Predictions
 from penchant.ensembles.promises import assurance
 from penchant.ensembles.promises.assurance import Assurance, assure, promise
-from penchant.ensembles.promises.calibrate import best_calibrator
+from penchant.ensembles.promises.choose_calibrator import best_calibrator
 from penchant.ensembles.promises.conformal import fit_top_set
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block

@@ -18,11 +18,11 @@ from penchant.ensembles.promises.calibrate import (
     Isotonic,
     Platt,
     Temperature,
-    best_calibrator,
     calibration_loss,
     fit_calibrator,
     parse_calibrator,
 )
+from penchant.ensembles.promises.choose_calibrator import best_calibrator
 from penchant.platform.errors import DataError
 from penchant.platform.requests import Requests
 from penchant.platform.timeline import Block

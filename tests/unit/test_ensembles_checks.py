@@ -210,3 +210,13 @@ def test_refits_are_for_serving_and_never_blended(run):
 def test_members_without_a_cutoff_on_record_are_told(run):
     (note,) = check_cutoffs(run, ["early", "old"], Block.BLEND, 1000)
     assert note == "old: no cut-off on record, so a leak cannot be ruled out"
+
+
+def test_log_odds_that_look_like_probabilities_are_told():
+    """Whoever brings scores from elsewhere has chances at hand, and every figure would be wrong."""
+    predictions = binary([0, 1] * 30)
+    chance = np.linspace(0, 1, 60, dtype=np.float32)[:, None]
+    odds = np.linspace(-2, 2, 60, dtype=np.float32)[:, None]
+    _, notes = check_predictions(replace(predictions, scores={"chance": chance, "odds": odds}))
+    (told,) = [note for note in notes if "log-odds" in note]
+    assert told.startswith("blend: chance: all scores lie between 0 and 1")

@@ -90,7 +90,9 @@ REFUSED = {
     "members=[{kind: popularity, window: {dayz: 3}}]": rf"window\.dayz: {UNKNOWN}",
     "time.dates.train=2017-05-01": r"time\.dates\.train.*should be 'select', 'blend', 'test' or",
     "members=[{kind: personel}]": r"members\.0: Input tag 'personel' .*'personal', 'item_item'",
-    "members=[{window: {}}]": r"members\.0: Unable to extract tag using discriminator 'kind'",
+    "members=[{kin: boosted, window: {}}]": (
+        r"members\.0: missing key `kind`, which says what it is \(received: kin, window\)"
+    ),
     "members=[]": "nothing to fit: list `members`, or a `search`",
     "members=[{kind: boosted, window: {days: 0}}]": (
         r"members\.0\.boosted\.window\.days: Input should be greater than 0 \(got 0\)"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -112,3 +114,21 @@ def test_one_process_serves_a_directory_and_its_crash_lets_go(tmp_path: Path) ->
         pass
     with service.alone(), service.changing():
         pass
+
+
+def test_who_asks_for_a_service_that_is_starting_waits_for_it(tmp_path: Path) -> None:
+    """It answers a moment before it says where it is: a script may have seen /readyz by then."""
+    service = Service(tmp_path)
+    endpoint = Endpoint(
+        url="http://127.0.0.1:1", ray_address="x:1", pid=1, cpus_per_replica=0.1, max_replicas=2
+    )
+    with service.alone():
+        threading.Timer(0.3, service.announce, [endpoint]).start()
+        assert Service(tmp_path).endpoint(patience_s=5) == endpoint
+        service.retire()
+        with pytest.raises(ConfigError, match="no running service"):
+            Service(tmp_path).endpoint(patience_s=0.2)
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match="no running service"):
+        service.endpoint(patience_s=5)
+    assert time.monotonic() - began < 1  # nobody is about to
