@@ -29,6 +29,7 @@ __all__ = [
     "load_tokenizer",
     "resolve_model",
     "weights_digest",
+    "without_bars",
 ]
 
 Head = Literal["none", "causal", "masked"]
@@ -144,7 +145,7 @@ def load_model(name: str, *, head: Head = "none", layers: int | None = None) -> 
         "causal": AutoModelForCausalLM,
         "masked": AutoModelForMaskedLM,
     }[head]
-    with _quiet(), torch.random.fork_rng(devices=[]):
+    with without_bars(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, facts = auto.from_pretrained(
             directory,
@@ -261,7 +262,7 @@ def _dequantised(name: str, directory: Path) -> Path:
     if kept.exists():
         return kept
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as partial, _quiet():
+    with tempfile.TemporaryDirectory(dir=kept.parent) as partial, without_bars():
         copy = Path(partial) / "model"
         where = {"gguf_file": files[0].name, "local_files_only": True, "trust_remote_code": False}
         model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, **where)
@@ -278,7 +279,7 @@ def _dequantised(name: str, directory: Path) -> Path:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def without_bars() -> Iterator[None]:
     """No progress bars for loading weights."""
     from transformers.utils import logging as noise
 

@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from penchant.platform.errors import DataError
+from penchant.platform.language_models import without_bars
 from penchant.trainers.member import MODEL_FILE, check_tensors
 
 __all__ = ["load_saved_base"]
@@ -30,13 +31,14 @@ def load_saved_base(directory: Path) -> PreTrainedModel:
             weights that lie elsewhere.
     """
     _check(directory)
-    base: PreTrainedModel = AutoModel.from_pretrained(
-        directory,
-        local_files_only=True,
-        trust_remote_code=False,
-        use_safetensors=True,
-        dtype=torch.float32,
-    )
+    with without_bars():
+        base: PreTrainedModel = AutoModel.from_pretrained(
+            directory,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=torch.float32,
+        )
     return base
 
 
