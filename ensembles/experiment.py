@@ -89,7 +89,7 @@ def run_experiment(
     """
     require_trackers(experiment.tracking.to)
     earlier = earlier_experiments(experiment)
-    with PeakMemory() as memory:
+    with RunDirectory(directory).alone(), PeakMemory() as memory:
         stages = _Stages()
         with stages.stage("prepare"):  # before Ray starts: what the data lack is said at once
             prepared = prepare(experiment, RunDirectory(directory), progress.say)

@@ -6,6 +6,8 @@ forecasting accuracy", International Journal of Forecasting 2000: rolling-origin
 
 from __future__ import annotations
 
+from datetime import UTC
+
 from penchant.platform.config import Experiment, Time
 from penchant.platform.errors import ConfigError
 
@@ -33,8 +35,14 @@ def _earlier(time: Time, steps: int) -> Time:
                 f"time.origins is {time.origins}, but time.dates has no `end`: expected one, since "
                 "every block moves back by the length of test. Add the day after the last event."
             )
-        step = steps * (time.dates["end"] - time.dates["test"])
-        return Time(dates={name: start - step for name, start in time.dates.items()})
+        dates = dict(time.dates)
+        if any(start.tzinfo for start in dates.values()):  # a naive one is UTC, as everywhere
+            dates = {
+                name: start if start.tzinfo else start.replace(tzinfo=UTC)
+                for name, start in dates.items()
+            }
+        step = steps * (dates["end"] - dates["test"])
+        return Time(dates={name: start - step for name, start in dates.items()})
     shares = {"end": 1.0, **(time.quantiles or {})}
     moved = {
         name: round(share - steps * (shares["end"] - shares["test"]), 9)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from penchant.platform.events import Catalog, EventLog, read_log_card
 from penchant.platform.ingest import ingest
 from penchant.platform.log_words import log_words
 from penchant.platform.metrics import check_metric
+from penchant.platform.recipes import SequenceRecipe
 from penchant.platform.requests import Requests, block_requests, read_requests
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block, Blocks, blocks_from_dates, blocks_from_quantiles
@@ -27,6 +29,8 @@ __all__ = ["JUDGED_BLOCKS", "Prepared", "experiment_digest", "open_prepared", "p
 #: Blocks whose requests are asked; `train` is learned from, not asked.
 JUDGED_BLOCKS = (Block.SELECT, Block.BLEND, Block.TEST)
 _MAX_SCORE_BYTES = 1 << 30
+#: What the manifest keeps of the log's card.
+_OF_EVENTS = ("fingerprint", "events", "users", "items")
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,15 @@ class Prepared:
 def experiment_digest(experiment: Experiment) -> str:
     """Short hash of everything that shapes members and predictions.
 
-    How members are combined and which machines do the work may change within a run directory.
+    How members are combined, whether they are refitted as well, what the experiment is called and
+    which machines do the work may change within a run directory.
     """
-    shaping = experiment.model_dump(
-        mode="json",
-        exclude={"ensemble", "resources", "members", "search", "time", "tracking"},
-    )
+    return _digest(experiment, {"name", "refit"})
+
+
+def _digest(experiment: Experiment, but: set[str]) -> str:
+    other = {"ensemble", "resources", "members", "search", "time", "tracking"}
+    shaping = experiment.model_dump(mode="json", exclude=other | but)
     shaping["time"] = experiment.time.model_dump(mode="json", exclude={"origins"})
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -94,7 +101,8 @@ def prepare(
     """
     check_metric(experiment.requests.metric, experiment.requests.task)
     run.begin(
-        {"experiment": experiment_digest(experiment), "penchant": metadata.version("penchant")}
+        {"experiment": experiment_digest(experiment), "penchant": metadata.version("penchant")},
+        also=[_digest(experiment, set())],  # of runs that were begun before `refit` was free
     )
     card = ingest(
         experiment.data,
@@ -103,6 +111,7 @@ def prepare(
         progress=tell,
         check=lambda card: _refuse_other_events(run, card),
     )
+    run.note_events({name: card[name] for name in _OF_EVENTS})
     if tell is not None:
         for line in log_words(card, texts=experiment.data.items is not None):
             tell(line)
@@ -113,6 +122,8 @@ def prepare(
             "requests.unit is `group`, but the events have no groups. Map a column to `group` in "
             "data.events.columns (a basket or session id), or ask `unit: event`."
         )
+    if card["has_groups"]:
+        _refuse_whole_groups(experiment)
     _refuse_too_much(experiment, prepared.log.num_items)
     for block in JUDGED_BLOCKS:
         path = run.requests(block)
@@ -127,9 +138,11 @@ def _refuse_other_events(run: RunDirectory, card: Mapping[str, Any]) -> None:
 
     What was begun counts as well: a training that was cut off would go on with other events.
     """
-    if not run.begun:
+    before = run.manifest().get("events")
+    if before is None and (run.log / "log.json").exists():  # a run that was begun before
+        before = read_log_card(run.log)
+    if before is None or not run.begun:
         return
-    before = read_log_card(run.log)
     if before["fingerprint"] == card["fingerprint"]:
         return
     raise DataError(
@@ -138,6 +151,19 @@ def _refuse_other_events(run: RunDirectory, card: Mapping[str, Any]) -> None:
         f"{card['events']:,} of {card['users']:,} and {card['items']:,}. Expected the same ones. "
         "Choose another --out for the new events, or bring the old ones back; nothing was changed."
     )
+
+
+def _refuse_whole_groups(experiment: Experiment) -> None:
+    """Events are asked about within groups; a network of whole groups learns between them only."""
+    if experiment.requests.unit != "event":
+        return
+    for recipe in (*experiment.members, *([experiment.search.base] if experiment.search else [])):
+        if isinstance(recipe, SequenceRecipe) and recipe.tokens == "group":
+            raise ConfigError(
+                "requests.unit is `event`, the events have groups, and a sequence member has "
+                "`tokens: group`: it would be asked in the midst of a group, and learn only what "
+                "follows a whole one. Set `tokens: event`, or ask `unit: group`."
+            )
 
 
 def _refuse_too_much(experiment: Experiment, num_items: int) -> None:
@@ -161,7 +187,7 @@ def open_prepared(run: RunDirectory) -> Prepared:
 def _write_experiment(experiment: Experiment, run: RunDirectory) -> None:
     decided = {"search": {"base": {"window", "size", "seed", "name"}}}  # by the grid
     tree = experiment.model_dump(mode="json", exclude_none=True, exclude=decided)
-    partial = run.root / ".experiment.yaml"
+    partial = run.root / f".experiment.yaml.{os.getpid()}"
     with partial.open("w") as file:
         YAML(typ="safe", pure=True).dump(tree, file)
     partial.replace(run.root / "experiment.yaml")

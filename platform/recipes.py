@@ -212,6 +212,11 @@ class SequenceRecipe(RecipeBase):
                 f"epoch_members adds to the name: expected {_EPOCHS_NAME} characters at most, got "
                 f"{self.name!r}"
             )
+        if self.text_training and (self.average or len(self.kept_epochs or ()) > 1):
+            raise ValueError(
+                "text_training goes with one epoch's weights: the mean of several epochs' item "
+                "vectors is not what their mean language model says. Leave `average` out"
+            )
         if self.text_training is not None and self.text is None:
             raise ValueError("text_training trains a language model: name it in `text`")
         if self.init_from is not None and self.ids:

@@ -6,6 +6,7 @@ Everything that is trained, tested and served is a request. The history of a req
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -79,9 +80,12 @@ class Requests:
         lists = (
             pl.DataFrame({"at": rows, **nested}).group_by("at", maintain_order=True).agg(pl.all())
         )
-        frame.with_columns(at=pl.Series(np.arange(len(self)))).join(
+        whole = frame.with_columns(at=pl.Series(np.arange(len(self)))).join(
             lists, on="at", how="left", maintain_order="left"
-        ).drop("at").write_parquet(path)
+        )
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        whole.drop("at").write_parquet(partial)
+        partial.replace(path)
 
 
 def read_requests(path: Path) -> Requests:

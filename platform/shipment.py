@@ -82,6 +82,7 @@ def prepare(
     """
     experiment = load_experiment(path, overrides)
     _require_cluster_paths(experiment)
+    _require_cluster_models(experiment)
     document = _as_yaml(experiment)
     run_id = run_id or f"{experiment.name}-{_digest(document)[:8]}"
     if not _RUN_ID.fullmatch(run_id):
@@ -116,6 +117,23 @@ def _require_cluster_paths(experiment: Experiment) -> None:
                     f"data.{section}.paths: {path!r} is relative, and a job starts in a directory "
                     "of its own. Expected a path from / or ~ that the cluster's nodes see, such "
                     "as /mnt/data/events.parquet on a shared disk."
+                )
+
+
+def _require_cluster_models(experiment: Experiment) -> None:
+    """What is a directory here would be looked for on the hub there, and be another model."""
+    search = [] if experiment.search is None else [experiment.search.base]
+    for recipe in (*experiment.members, *search):
+        alike = getattr(recipe, "alike", None)
+        named = {name: getattr(recipe, name, None) for name in ("base", "text", "init_from")}
+        named["alike.text"] = None if alike is None else alike.text
+        for key, name in named.items():
+            if name is None or name.startswith(("/", "~")):
+                continue
+            if key == "init_from" or Path(name).is_dir():
+                raise ConfigError(
+                    f"{recipe.kind} member, {key}: {name!r} is relative, and a job starts in a "
+                    "directory of its own. Expected a path from / that the cluster's nodes see."
                 )
 
 

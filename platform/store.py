@@ -10,9 +10,11 @@ and a comparison looks at a part at a time. Scores hardly get smaller by compres
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,8 +67,7 @@ class RunDirectory:
     @property
     def begun(self) -> bool:
         """Whether members were fitted here, or a training of theirs has begun."""
-        made = any((self.root / name).is_dir() for name in ("members", "search"))
-        return made and (self.log / "log.json").exists()
+        return any((self.root / name).is_dir() for name in ("members", "search"))
 
     def requests(self, block: Block) -> Path:
         return self.root / "requests" / f"{block}.parquet"
@@ -80,23 +81,25 @@ class RunDirectory:
     def predictions(self, block: Block, member_id: str) -> Path:
         return self.root / "predictions" / block / f"{member_id}.arrow"
 
-    def begin(self, manifest: Mapping[str, Any]) -> None:
+    def begin(self, manifest: Mapping[str, Any], also: Sequence[str] = ()) -> None:
         """Open the directory for a run: new, or one with the same manifest key.
 
         Args:
             manifest: must hold `experiment`, a digest of what shapes members. A directory that
-                holds members of another experiment or another version is refused, never mixed.
+                holds members of another experiment or another version, or trainings that were
+                begun, is refused, never mixed.
+            also: digests that the same experiment had in earlier versions.
         """
         path = self.root / "manifest.json"
         if path.exists():
             known = self.manifest()
-            if known["experiment"] == manifest["experiment"]:
+            if known["experiment"] in (manifest["experiment"], *also):
                 return
-            if (self.root / "members").exists():
+            if self.begun:
                 raise ConfigError(
                     f"{self.root} holds members of another experiment (digest "
-                    f"{known['experiment']}, this one has {manifest['experiment']}). Choose "
-                    "another --out, or remove it."
+                    f"{known['experiment']}, this one has {manifest['experiment']}): other data, "
+                    "blocks or requests. Choose another --out, or remove the whole directory."
                 )
         elif self.root.exists() and any(self.root.iterdir()):
             raise ConfigError(
@@ -104,6 +107,34 @@ class RunDirectory:
                 "directory. Choose another --out."
             )
         write_json(path, {"version": RUN_VERSION, **manifest})
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Work in the directory, for the length of a `with`; no other run may meanwhile.
+
+        Raises:
+            ConfigError: another one does.
+        """
+        self.root.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self.root, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise ConfigError(
+                f"{self.root}: another `penchant run` is at work there, expected one at a time. "
+                "Wait until it has ended, or choose another --out."
+            ) from None
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+    def note_events(self, events: Mapping[str, Any]) -> None:
+        """Keep in the manifest which events the run is of."""
+        manifest = self.manifest()
+        if manifest.get("events") != events:
+            write_json(self.root / "manifest.json", {**manifest, "events": dict(events)})
 
     def manifest(self) -> dict[str, Any]:
         """The run's manifest.

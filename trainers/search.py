@@ -28,7 +28,7 @@ from penchant.platform.recipes import (
     recipe_id,
 )
 from penchant.platform.timeline import Block
-from penchant.trainers.base_models import find_models
+from penchant.trainers.base_models import find_models, refuse_future
 from penchant.trainers.fit import encode_items, fit_and_keep
 from penchant.trainers.member import read_card
 from penchant.trainers.trial import run_trial
@@ -72,7 +72,7 @@ def fit_members(
 
     Raises:
         ConfigError: a member of that name is in the store, fitted by another recipe, or a language
-            model is nowhere to be found.
+            model is nowhere to be found, or knows what the members are judged on.
         RunError: a member failed; the others were finished first.
     """
     missing = [r for r in recipes if not _is_kept(prepared, r, suffix)]
@@ -80,6 +80,7 @@ def fit_members(
         progress.say(f"all {len(recipes)} members are in the store already")
         return
     find_models(missing)
+    refuse_future(prepared, missing, until_ms)
     trained = [r for r in missing if isinstance(r, SequenceRecipe | TextRecipe)]
     steps = {recipe_id(r) + suffix: _BASELINE_STEPS for r in missing}
     progress.expect("members", steps | {recipe_id(r) + suffix: most_epochs(r) for r in trained})

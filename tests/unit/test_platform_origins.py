@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pytest
 
@@ -34,6 +34,13 @@ def test_dates_move_back_by_the_length_of_test() -> None:
     ]
     assert earlier[0].time.dates["end"] == datetime(2017, 12, 1)
     assert earlier[1].time.dates["select"] == datetime(2017, 8, 2)
+
+
+def test_dates_with_and_without_a_zone_may_stand_together() -> None:
+    dates = DATES | {"end": "2017-12-31T00:00:00Z"}
+    (then,) = earlier_experiments(experiment(dates=dates, origins=2))
+    assert then.time.dates["test"] == datetime(2017, 11, 1, tzinfo=UTC)
+    assert then.time.dates["end"] == datetime(2017, 12, 1, tzinfo=UTC)
 
 
 def test_quantiles_move_back_and_get_an_end() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,8 @@ def test_what_shapes_members_is_in_the_digest_and_the_rest_is_not(csv):
         {"ensemble": {"seed": 9}},
         {"resources": {"workers": 3}},
         {"members": [{"kind": "personal"}]},
+        {"refit": True},
+        {"name": "another"},
     ]
     other = [
         {"requests": {"seed": 1}},
@@ -121,3 +124,42 @@ def test_what_shapes_members_is_in_the_digest_and_the_rest_is_not(csv):
 def test_what_cannot_be_asked_is_refused(sections, error, message, csv, tmp_path):
     with pytest.raises(error, match=message):
         prepare(experiment(csv, **sections), RunDirectory(tmp_path / "run"))
+
+
+GROUPED = {"kind": "sequence", "tokens": "group"}
+
+
+@pytest.mark.parametrize(
+    ("sections", "fits"),
+    [
+        ({"members": [GROUPED]}, False),
+        ({"search": {"windows": [{}], "sizes": [{}], "base": GROUPED}}, False),
+        ({"members": [GROUPED | {"tokens": "event"}]}, True),
+        ({"members": [GROUPED], "requests": {"unit": "group"}}, True),
+    ],
+)
+def test_a_network_of_whole_groups_is_not_asked_in_their_midst(csv, tmp_path, sections, fits):
+    """It would be scored in states that it was never trained in."""
+    rows = csv.read_text().splitlines()
+    grouped = [f"{row},g{number // 4}" for number, row in enumerate(rows[1:])]
+    csv.write_text("\n".join([f"{rows[0]},group", *grouped]))
+    settings = experiment(csv, **sections).model_dump(mode="json", exclude_unset=True)
+    settings["data"]["events"]["columns"]["group"] = "group"
+    made = Experiment.model_validate(settings)
+    if fits:
+        prepare(made, RunDirectory(tmp_path / "run"))
+    else:
+        with pytest.raises(ConfigError, match="Set `tokens: event`, or ask `unit: group`"):
+            prepare(made, RunDirectory(tmp_path / "run"))
+
+
+def test_other_events_are_refused_though_the_log_of_those_before_is_gone(csv, tmp_path):
+    run = RunDirectory(tmp_path / "run")
+    prepare(experiment(csv), run)
+    run.member("one").mkdir(parents=True)
+    shutil.rmtree(run.log)
+    prepare(experiment(csv), run)  # the same ones are read again
+    shutil.rmtree(run.log)
+    csv.write_text(csv.read_text().replace("i3", "x3"))
+    with pytest.raises(DataError, match="fitted on other events"):
+        prepare(experiment(csv), run)

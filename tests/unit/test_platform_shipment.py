@@ -82,6 +82,27 @@ def test_item_texts_are_held_to_the_same(experiment: Path) -> None:
         prepare(experiment, (items,))
 
 
+@pytest.mark.parametrize(
+    ("member", "key"),
+    [
+        ("{kind: text, base: models/mine}", "base"),
+        ("{kind: sequence, text: models/mine}", "text"),
+        ("{kind: personal, alike: {text: models/mine}}", "alike.text"),
+        ("{kind: text, base: minilm, init_from: runs/a/members/b}", "init_from"),
+    ],
+)
+def test_models_that_the_cluster_would_not_find_are_refused(
+    experiment: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: str, key: str
+) -> None:
+    """It would ask the hub for that name, and might find another one's model."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    with pytest.raises(ConfigError, match=rf"member, {key}: .* is relative"):
+        prepare(experiment, (f"members=[{member}]",))
+    at_home = member.replace("models/mine", "minilm").replace("runs/a", "/mnt/runs/a")
+    prepare(experiment, (f"members=[{at_home}]",))
+
+
 @pytest.mark.parametrize("run_id", ["A", "a.2", "-a", "a b", "a/b", "a" * 81])
 def test_a_run_id_that_could_be_misread_is_refused(experiment: Path, run_id: str) -> None:
     with pytest.raises(ConfigError, match="--run-id"):

@@ -116,6 +116,25 @@ def test_nothing_half_written_stands_under_a_final_name(run, monkeypatch):
     assert len(hidden) == 2
 
 
+def test_a_training_that_was_begun_is_of_its_experiment_though_no_member_is_finished(run):
+    """It would go on with what it has learned under other blocks."""
+    run.root.mkdir()
+    run.begin({"experiment": "abc"})
+    (run.root / "search" / "train-all").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="other data, blocks or requests"):
+        run.begin({"experiment": "def"})
+    run.begin({"experiment": "def"}, also=["abc"])  # what this one was called before
+
+
+def test_one_run_at_a_time_works_in_a_directory(run):
+    with run.alone():
+        refused = pytest.raises(ConfigError, match="another `penchant run` is at work there")
+        with refused, RunDirectory(run.root).alone():
+            pass
+    with run.alone():
+        pass
+
+
 def test_a_run_begins_in_a_new_or_empty_directory_and_goes_on_in_its_own(run):
     run.root.mkdir()
     run.begin({"experiment": "abc", "penchant": "1"})

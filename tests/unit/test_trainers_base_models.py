@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,7 +12,7 @@ from pydantic import TypeAdapter
 
 from penchant.platform.errors import ConfigError
 from penchant.platform.recipes import Recipe
-from penchant.trainers.base_models import find_models, language_models_of
+from penchant.trainers.base_models import find_models, language_models_of, refuse_future
 
 ANY = TypeAdapter[Recipe](Recipe)
 NAMING = [
@@ -44,3 +47,55 @@ def test_nothing_is_looked_for_where_nothing_is_read_or_the_source_brings_it(
     content: dict[str, Any],
 ) -> None:
     assert language_models_of(ANY.validate_python(content)) == []
+
+
+CUT_MS = 1_700_000_000_000
+
+
+def written(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+@pytest.fixture
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A run of the events that are called `ours`."""
+    monkeypatch.setattr(
+        "penchant.trainers.base_models.read_log_card", lambda _: {"fingerprint": "ours"}
+    )
+    return SimpleNamespace(run=SimpleNamespace(log=tmp_path))
+
+
+@pytest.mark.parametrize(("later_s", "events"), [(1, "ours"), (0, "ours"), (1, "theirs")])
+def test_a_base_that_has_read_what_is_asked_about_is_refused(
+    prepared: Any, tmp_path: Path, later_s: int, events: str
+) -> None:
+    """At an earlier origin, the base of the latest one has."""
+    base = tmp_path / "base"
+    until = f"2023-11-14T22:13:{20 + later_s}+00:00"  # CUT_MS, and later
+    written(base / "pretrain.json", {"data": {"fingerprint": events, "until": until}})
+    asked = [ANY.validate_python({"kind": "text", "base": str(base)})]
+    if later_s and events == "ours":
+        with pytest.raises(ConfigError, match="has learned from these very events until 2023-11"):
+            refuse_future(prepared, asked, CUT_MS)
+    else:
+        refuse_future(prepared, asked, CUT_MS)
+
+
+@pytest.mark.parametrize("where", ["init_from", "text"])
+@pytest.mark.parametrize("later_ms", [0, 1])
+def test_a_member_that_has_learned_from_what_is_asked_about_is_no_beginning(
+    prepared: Any, tmp_path: Path, later_ms: int, where: str
+) -> None:
+    """Such as a refit of the same run."""
+    member = tmp_path / "run" / "members" / "a@refit"
+    written(member / "metrics.json", {"until_ms": CUT_MS + later_ms})
+    written(tmp_path / "run" / "log" / "log.json", {"fingerprint": "ours"})
+    content = {"kind": "sequence", "ids": False, "text": "minilm"}
+    named = str(member) if where == "init_from" else str(member / "text")
+    asked = [ANY.validate_python(content | {where: named})]
+    if later_ms:
+        with pytest.raises(ConfigError, match="leave time.origins at 1"):
+            refuse_future(prepared, asked, CUT_MS)
+    else:
+        refuse_future(prepared, asked, CUT_MS)

@@ -20,9 +20,9 @@ _JUDGED = 1000
 
 
 def judged_requests(select: Requests, most: int = _JUDGED) -> Requests:
-    """An even sample of `select`."""
-    step = max(len(select) // most, 1)
-    return select.take(np.arange(0, len(select), step)[:most])
+    """An even sample of `select`, from its first request to its last: they stand user by user."""
+    size = min(most, len(select))
+    return select.take(np.arange(size) * len(select) // max(size, 1))
 
 
 def judged_ranking(
