@@ -93,7 +93,10 @@ class RunDirectory:
         path = self.root / "manifest.json"
         if path.exists():
             known = self.manifest()
-            if known["experiment"] in (manifest["experiment"], *also):
+            if known["experiment"] == manifest["experiment"]:
+                return
+            if known["experiment"] in also:
+                write_json(path, {**known, "experiment": manifest["experiment"]})
                 return
             if self.begun:
                 raise ConfigError(

@@ -124,6 +124,7 @@ def test_a_training_that_was_begun_is_of_its_experiment_though_no_member_is_fini
     with pytest.raises(ConfigError, match="other data, blocks or requests"):
         run.begin({"experiment": "def"})
     run.begin({"experiment": "def"}, also=["abc"])  # what this one was called before
+    assert run.manifest()["experiment"] == "def"
 
 
 def test_one_run_at_a_time_works_in_a_directory(run):
