@@ -79,8 +79,10 @@ def _search(
 ) -> tuple[Prepared, str]:
     run = RunDirectory(tmp_path_factory.mktemp("searched") / "run")
     prepared = prepare(load_experiment(experiment_file), run)
-    nowhere = SequenceRecipe(kind="sequence", name="nowhere", text="./no/such/model")
-    recipes = [*experiment_recipes(prepared.experiment), nowhere]
+    (model := tmp_path_factory.mktemp("hollow") / "model").mkdir()
+    (model / "config.json").write_text('{"model_type": "bert"}')
+    hollow = SequenceRecipe(kind="sequence", name="hollow", text=str(model))
+    recipes = [*experiment_recipes(prepared.experiment), hollow]
     with (
         start_ray(num_cpus=2),
         Progress(quiet=True) as progress,
@@ -98,7 +100,7 @@ def searched(_search: tuple[Prepared, str]) -> Prepared:
 
 @pytest.fixture(scope="session")
 def search_error(_search: tuple[Prepared, str]) -> str:
-    """What that search said of one more member, `nowhere`, whose language model does not exist."""
+    """What that search said of one more member, `hollow`, whose language model has no weights."""
     return _search[1]
 
 
