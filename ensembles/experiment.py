@@ -30,6 +30,7 @@ from penchant.platform.recipes import recipe_id
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
 from penchant.platform.tracking_settings import require_trackers
+from penchant.trainers.base_models import refuse_future
 from penchant.trainers.epoch_members import epochs_in
 from penchant.trainers.refit import REFIT, refit_recipes
 from penchant.trainers.search import experiment_recipes, fit_members
@@ -93,17 +94,30 @@ def run_experiment(
         stages = _Stages()
         with stages.stage("prepare"):  # before Ray starts: what the data lack is said at once
             prepared = prepare(experiment, RunDirectory(directory), progress.say)
+            ready = _prepare_earlier(earlier, directory, progress)
         members = _fit(prepared, progress, address, stages)
         origins = _Origins()
-        for steps, then in enumerate(earlier, 1):
-            place = RunDirectory(directory / "origins" / str(steps))
+        for steps, then in enumerate(ready, 1):
+            place = then.run
             progress.say(f"origin {steps + 1} of {experiment.time.origins}: {place.root}")
-            ready = prepare(then, place, progress.say)
-            theirs = _fit(ready, progress, address, _Stages())
+            theirs = _fit(then, progress, address, _Stages())
             with origins.noted(place.root, progress):
-                report = _finish(ready, theirs, progress, _Stages(), memory)
+                report = _finish(then, theirs, progress, _Stages(), memory)
                 origins.reports.append(report)
         return _finish(prepared, members, progress, stages, memory, origins)
+
+
+def _prepare_earlier(
+    earlier: Sequence[Experiment], directory: Path, progress: Progress
+) -> list[Prepared]:
+    """Earlier origins, ready; what they may not begin with is told before the latest is fitted."""
+    made = []
+    for steps, then in enumerate(earlier, 1):
+        place = RunDirectory(directory / "origins" / str(steps))
+        progress.say(f"preparing origin {steps + 1}: {place.root}")
+        made.append(prepare(then, place, progress.say))
+        refuse_future(made[-1], experiment_recipes(then), made[-1].blocks.select_ms)
+    return made
 
 
 def _fit(prepared: Prepared, progress: Progress, address: str | None, stages: _Stages) -> _Members:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from penchant.platform.ensemble_settings import Ensemble
 from penchant.platform.errors import ConfigError
-from penchant.platform.recipes import Recipe, SequenceRecipe, Size, refuse_one_name
+from penchant.platform.new_members import check_new_members
+from penchant.platform.recipes import Recipe, SequenceRecipe, Size
 from penchant.platform.schema import EVENT_COLUMNS, ITEM, LABEL, LABEL_TIME, TEXT, TIME, USER
 from penchant.platform.timeline import Window
 from penchant.platform.tracking_settings import Tracking
@@ -207,8 +208,7 @@ class Search(_Section):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(0,),
         min_length=1,
-        description="Where training begins: members that differ in nothing else still help one "
-        "another.",
+        description="Where training begins: members that differ in nothing else still help.",
     )
     base: SequenceRecipe = SequenceRecipe(kind="sequence")
 
@@ -260,7 +260,7 @@ class Experiment(_Section):
                     "sequence and item_item members rank items; `task: binary` takes popularity, "
                     "personal, boosted, text and zero_shot members, and no `search`"
                 )
-        refuse_one_name(self.members)
+        check_new_members([*self.members, *([self.search.base] if self.search else [])])
         for recipe in self.members:
             if recipe.kind == "zero_shot":
                 recipe.check_task(self.requests.task)

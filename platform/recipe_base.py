@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from penchant.platform.ensemble_settings import TAKEN_NAMES
 from penchant.platform.timeline import Window
 
 __all__ = ["KEPT_EPOCHS", "RecipeBase"]
@@ -33,13 +32,6 @@ class RecipeBase(BaseModel):
         description="The member's id; by default it is derived from the recipe.",
     )
     window: Window = Field(default=Window(), description="How much history the member may see.")
-
-    @field_validator("name")
-    @classmethod
-    def _is_no_combiners(cls, name: str | None) -> str | None:
-        if name in TAKEN_NAMES:
-            raise ValueError(f"{name} is what a combination is called: choose another name")
-        return name
 
     @model_validator(mode="after")
     def _fades_if_told_to(self) -> Self:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
@@ -27,7 +26,6 @@ __all__ = [
     "ZeroShotRecipe",
     "most_epochs",
     "recipe_id",
-    "refuse_one_name",
 ]
 
 
@@ -212,11 +210,6 @@ class SequenceRecipe(RecipeBase):
                 f"epoch_members adds to the name: expected {_EPOCHS_NAME} characters at most, got "
                 f"{self.name!r}"
             )
-        if self.text_training and (self.average or len(self.kept_epochs or ()) > 1):
-            raise ValueError(
-                "text_training goes with one epoch's weights: the mean of several epochs' item "
-                "vectors is not what their mean language model says. Leave `average` out"
-            )
         if self.text_training is not None and self.text is None:
             raise ValueError("text_training trains a language model: name it in `text`")
         if self.init_from is not None and self.ids:
@@ -241,20 +234,6 @@ Recipe = Annotated[
     | ZeroShotRecipe,
     Field(discriminator="kind"),
 ]
-
-
-def refuse_one_name(recipes: Iterable[Recipe]) -> None:
-    """A name is a member's id: the second member of that name would not be fitted.
-
-    Raises:
-        ValueError: different recipes have one name.
-    """
-    named: dict[str, Recipe] = {}
-    for recipe in recipes:
-        if recipe.name is not None and named.setdefault(recipe.name, recipe) != recipe:
-            raise ValueError(
-                f"two members are called {recipe.name}: give each a name of its own, or none"
-            )
 
 
 #: Settings that came later: where they are not used, a member keeps the id that it had before.

@@ -1,7 +1,8 @@
 """A user is forgotten everywhere: what other replicas hold is written or dropped, then one erases.
 
 Files of the prediction log are the whole service's, so that one replica reads them all, once for
-all users that are waiting meanwhile: a client that asks again starts no second search.
+all users that are waiting meanwhile. A client that asks again while its user is being searched for
+waits for that search, and starts no second one.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Forgetting:
     ) -> None:
         self._gather, self._erase, self._timeout_s = gather, erase, timeout_s
         self._waiting: dict[str, asyncio.Future[None]] = {}
+        self._under_way: dict[str, asyncio.Future[None]] = {}
         self._work: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="forget")
 
@@ -43,10 +45,10 @@ class Forgetting:
         Raises:
             UnreachableError: not everybody did, or not in time; what is under way goes on.
         """
-        if user not in self._waiting:
-            self._waiting[user] = asyncio.get_running_loop().create_future()
-            self._waiting[user].add_done_callback(_seen)
-        done = self._waiting[user]
+        done = self._under_way.get(user) or self._waiting.get(user)
+        if done is None:
+            done = self._waiting[user] = asyncio.get_running_loop().create_future()
+            done.add_done_callback(_seen)
         if self._work is None:
             self._work = asyncio.create_task(self._forget_all())
         try:
@@ -62,6 +64,7 @@ class Forgetting:
         loop = asyncio.get_running_loop()
         while self._waiting:
             now, self._waiting = self._waiting, {}
+            self._under_way = now
             try:
                 async with asyncio.timeout(self._timeout_s):
                     await self._gather()
@@ -72,6 +75,7 @@ class Forgetting:
             else:
                 for done in now.values():
                     done.set_result(None)
+            self._under_way = {}
         self._work = None
 
     def close(self) -> None:

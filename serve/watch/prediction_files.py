@@ -11,6 +11,7 @@ same or nothing.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import time
@@ -34,6 +35,8 @@ _ABANDONED_S = 3600.0
 _MERGED_AFTER_S = 3600.0
 _SMALL_BYTES, _MERGED_BYTES = 1 << 20, 4 << 20
 _FEWEST, _MOST = 30, 60
+#: In a file's metadata: names of those whose rows it holds.
+_REPLACES = b"penchant.replaces"
 
 
 class PredictionFiles:
@@ -49,6 +52,7 @@ class PredictionFiles:
         self._directory, self._max_bytes = directory, max_bytes
         self._replica = _UNSAFE.sub("_", replica)[-64:] or "replica"
         self._written = 0
+        self._cleared = False  # whether no file is left that another one has replaced
 
     def write(self, table: pa.Table) -> None:
         """Add a file.
@@ -84,19 +88,44 @@ class PredictionFiles:
 
     def _merge(self, facts: Mapping[Path, os.stat_result]) -> None:
         """Put the oldest small files into one that stands where the first of them stood."""
+        if not self._cleared:
+            self._clear_replaced()
         before_s = time.time() - _MERGED_AFTER_S
-        small, size = [], 0
+        small: list[Path] = []
+        size = 0
         for path, fact in facts.items():
-            if fact.st_mtime < before_s and fact.st_size < _SMALL_BYTES:
+            if fact.st_mtime < before_s and fact.st_size < _SMALL_BYTES and path.exists():
                 small.append(path)
                 size += fact.st_size
             if len(small) >= _MOST or size >= _MERGED_BYTES:
                 break
-        if len(small) >= _FEWEST:
-            whole = pa.concat_tables([pq.read_table(path) for path in small])
-            self._put(whole, _again(small[0]))
-            for path in small:
-                path.unlink()
+        if len(small) < _FEWEST and size < _MERGED_BYTES:
+            return
+        parts: dict[Path, pa.Table] = {}
+        for path in small:
+            table = _readable(path)
+            if table is not None and all(table.schema.equals(o.schema) for o in parts.values()):
+                parts[path] = table
+        if len(parts) > 1:
+            self._replace(list(parts), pa.concat_tables(parts.values()))
+
+    def _replace(self, paths: Sequence[Path], rows: pa.Table) -> None:
+        """Write rows in the place of some files; the new one names them, in case they are left."""
+        names = json.dumps([path.name for path in paths])
+        self._cleared = False  # until all of them are gone
+        self._put(rows.replace_schema_metadata({_REPLACES: names}), _again(paths[0]))
+        for path in paths:
+            path.unlink(missing_ok=True)
+        self._cleared = True
+
+    def _clear_replaced(self) -> None:
+        """Delete what a process that died had replaced already: its rows are in another file."""
+        for path in self._directory.glob("*~*.parquet"):
+            with suppress(OSError, pa.ArrowException):
+                names = (pq.read_schema(path).metadata or {}).get(_REPLACES, b"[]")
+                for name in json.loads(names):
+                    (self._directory / name).unlink(missing_ok=True)
+        self._cleared = True
 
     def forget(self, user_hashes: Sequence[str]) -> set[str]:
         """Replace the files that hold rows of some users; returns the ids of these requests.
@@ -109,6 +138,8 @@ class PredictionFiles:
             return found
         wanted = pa.array(user_hashes, pa.string())
         with self._locked():
+            if not self._cleared:
+                self._clear_replaced()
             for path in sorted(self._directory.glob("*.parquet")):
                 users = pq.read_table(path, columns=["user_hash"])["user_hash"]
                 theirs = pc.is_in(users.cast(pa.string()), value_set=wanted)
@@ -118,8 +149,9 @@ class PredictionFiles:
                 found.update(whole["request_id"].filter(theirs).to_pylist())
                 rest = whole.filter(pc.invert(theirs))
                 if rest.num_rows:
-                    self._put(rest, _again(path))
-                path.unlink()
+                    self._replace([path], rest)
+                else:
+                    path.unlink()
         return found
 
     def _put(self, table: pa.Table, path: Path) -> None:
@@ -139,7 +171,8 @@ class PredictionFiles:
 
 
 def files_of(directory: Path) -> list[Path]:
-    """All files that are there, the oldest first: no row is missing, or in two of them.
+    """All files that are there, the oldest first: no row is missing, and none in two of them unless
+    a process has died between, and nobody has written since.
 
     Any of them may go later, when it is merged, or a user is forgotten.
     """
@@ -150,9 +183,20 @@ def files_of(directory: Path) -> list[Path]:
 
 
 def _again(path: Path) -> Path:
-    """Another name at the same place in the order."""
+    """A name that nobody has, at the same place in the order."""
     stem, _, number = path.stem.partition("~")
-    return path.with_name(f"{stem}~{int(number or 0) + 1}.parquet")
+    at = int(number or 0) + 1
+    while (found := path.with_name(f"{stem}~{at}.parquet")).exists():
+        at += 1
+    return found
+
+
+def _readable(path: Path) -> pa.Table | None:
+    """A file's rows; None where it is none that can be read, which is then left as it is."""
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException):
+        return None
 
 
 def _drop_if_abandoned(path: Path) -> None:

@@ -169,7 +169,7 @@ class PredictionLog:
             return
         try:
             self._files.make_room()
-        except OSError as error:
+        except Exception as error:  # as above
             logger.warning("prediction log: old files stay (%s)", type(error).__name__)
 
     def _drop(self, rows: int, why: str) -> None:

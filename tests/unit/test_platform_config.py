@@ -108,6 +108,11 @@ REFUSED = {
     "requests.seed=-1": r"requests\.seed: .*greater than or equal to 0 \(got -1\)",
     "ensemble.seed=-1": r"ensemble\.seed: .*greater than or equal to 0",
     "ensemble.bootstrap=10": r"ensemble\.bootstrap: .*greater than or equal to 100",
+    "members=[{kind: popularity, name: greedy}]": "greedy is what a combination is called",
+    "members=[{kind: popularity, name: single}]": "single is what a combination is called",
+    "members=[{kind: sequence, text: minilm, ids: false, text_training: {}, average: 2}]": (
+        "text_training goes with one epoch's weights"
+    ),
     "members=[{kind: popularity, name: x}, {kind: personal, name: x}]": (
         r"two members are called x: give each a name of its own"
     ),

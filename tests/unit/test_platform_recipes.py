@@ -98,12 +98,6 @@ def test_a_name_is_the_id():
     [
         ({"kind": "popular"}, "does not match any of the expected tags"),
         ({"kind": "popularity", "name": "../up"}, "should match pattern"),
-        (
-            {"kind": "sequence", "text": "minilm", "ids": False, "text_training": {}, "average": 2},
-            "text_training goes with one epoch's weights",
-        ),
-        ({"kind": "popularity", "name": "greedy"}, "greedy is what a combination is called"),
-        ({"kind": "popularity", "name": "single"}, "single is what a combination is called"),
         ({"kind": "popularity", "trees": 3}, "Extra inputs are not permitted"),
         ({"kind": "sequence", "ids": False}, "needs item vectors: set `ids: true`"),
         ({"kind": "sequence", "copy_half_lives_days": [7, 0]}, "must be positive"),

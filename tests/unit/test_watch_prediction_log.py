@@ -17,7 +17,7 @@ import pytest
 from penchant.platform.errors import DataError
 from penchant.serve.answering.panel import Verdict
 from penchant.serve.routes.observe import Seen
-from penchant.serve.watch import prediction_log
+from penchant.serve.watch import prediction_files, prediction_log
 from penchant.serve.watch.prediction_files import PredictionFiles
 from penchant.serve.watch.prediction_log import PredictionLog
 from penchant.serve.watch.prediction_rows import SCHEMA
@@ -257,3 +257,78 @@ def test_a_hash_depends_on_the_key_and_the_user() -> None:
     expected.update(b"ann")
     assert hash_user(b"k" * 32, "ann") == expected.hexdigest()
     assert hash_user(b"k" * 32, "bob") != hash_user(b"k" * 32, "ann") != hash_user(b"l" * 32, "ann")
+
+
+def aged(directory: Path) -> None:
+    for file in directory.glob("*.parquet"):
+        os.utime(file, (0, 0))
+
+
+def kept_by(tmp_path: Path, number: int) -> PredictionLog:
+    """A log with so many files of one answer each, all of them old."""
+    log = PredictionLog(tmp_path, "a")
+    for at in range(number):
+        log.answered(seen(f"r{at:02d}", user="ann"))
+        log.flush()
+    aged(tmp_path / "predictions")
+    return log
+
+
+def test_a_file_that_cannot_be_read_hinders_nobody(tmp_path: Path) -> None:
+    """Such as one that was torn when the power went."""
+    log = kept_by(tmp_path, 33)
+    torn = sorted((tmp_path / "predictions").glob("*.parquet"))[1]
+    torn.write_bytes(b"")
+    os.utime(torn, (0, 0))
+    log.answered(seen("late"))
+    log.flush()
+    left = sorted((tmp_path / "predictions").glob("*.parquet"))
+    assert len(left) == 3  # the merged one, the torn one, the newest
+    torn.unlink()
+    assert len(rows(tmp_path)) == 2 * 33
+    log.answered(seen("later"))
+    log.close()
+    assert log.dropped == 0
+
+
+@pytest.mark.parametrize("left", [0, 20])
+def test_a_merge_that_is_cut_off_loses_no_row_and_leaves_none_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    log = kept_by(tmp_path, 40)
+    log.close()
+    before = rows(tmp_path)
+    unlink, number = Path.unlink, 0
+
+    def die(path: Path, missing_ok: bool = False) -> None:
+        nonlocal number
+        number += path.suffix == ".parquet"
+        if number > left:
+            raise KeyboardInterrupt
+        unlink(path, missing_ok=missing_ok)
+
+    dies = PredictionFiles(tmp_path / "predictions", "a", 1 << 30)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", die)
+        with pytest.raises(KeyboardInterrupt):
+            dies.make_room()
+    aged(tmp_path / "predictions")
+    PredictionFiles(tmp_path / "predictions", "b", 1 << 30).make_room()  # after a new start
+    assert rows(tmp_path) == before
+
+
+def test_what_was_merged_is_merged_again_and_larger_files_are_in_nobodys_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = kept_by(tmp_path, 64)
+    directory = tmp_path / "predictions"
+    files = PredictionFiles(directory, "a", 1 << 30)
+    files.make_room()
+    assert len(list(directory.glob("*.parquet"))) == 5
+    aged(directory)
+    size = max(file.stat().st_size for file in directory.glob("*.parquet"))
+    monkeypatch.setattr(prediction_files, "_MERGED_BYTES", size + 1)
+    files.make_room()
+    assert len(list(directory.glob("*.parquet"))) < 5  # two are enough where they are large enough
+    assert len(rows(tmp_path)) == 128
+    log.close()
