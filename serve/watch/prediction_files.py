@@ -124,7 +124,7 @@ class PredictionFiles:
             with suppress(OSError, pa.ArrowException):
                 names = (pq.read_schema(path).metadata or {}).get(_REPLACES, b"[]")
                 for name in json.loads(names):
-                    (self._directory / name).unlink(missing_ok=True)
+                    (self._directory / Path(name).name).unlink(missing_ok=True)
         self._cleared = True
 
     def forget(self, user_hashes: Sequence[str]) -> set[str]:
