@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,7 @@ from penchant.platform.metrics import check_metric
 from penchant.platform.recipes import SequenceRecipe
 from penchant.platform.requests import Requests, block_requests, read_requests
 from penchant.platform.store import RunDirectory
+from penchant.platform.swap import whole_file
 from penchant.platform.timeline import Block, Blocks, blocks_from_dates, blocks_from_quantiles
 
 __all__ = ["JUDGED_BLOCKS", "Prepared", "experiment_digest", "open_prepared", "prepare"]
@@ -187,7 +187,5 @@ def open_prepared(run: RunDirectory) -> Prepared:
 def _write_experiment(experiment: Experiment, run: RunDirectory) -> None:
     decided = {"search": {"base": {"window", "size", "seed", "name"}}}  # by the grid
     tree = experiment.model_dump(mode="json", exclude_none=True, exclude=decided)
-    partial = run.root / f".experiment.yaml.{os.getpid()}"
-    with partial.open("w") as file:
+    with whole_file(run.root / "experiment.yaml") as partial, partial.open("w") as file:
         YAML(typ="safe", pure=True).dump(tree, file)
-    partial.replace(run.root / "experiment.yaml")

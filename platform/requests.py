@@ -6,7 +6,6 @@ Everything that is trained, tested and served is a request. The history of a req
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from penchant.platform import config
 from penchant.platform.errors import DataError
 from penchant.platform.events import EventLog
 from penchant.platform.labels import check_answers, labelled_rows, refuse_one_answer
+from penchant.platform.swap import whole_file
 from penchant.platform.timeline import Block, Blocks, first_at_or_after
 
 __all__ = ["Requests", "all_requests", "block_requests", "latest_requests", "read_requests"]
@@ -83,9 +83,8 @@ class Requests:
         whole = frame.with_columns(at=pl.Series(np.arange(len(self)))).join(
             lists, on="at", how="left", maintain_order="left"
         )
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        whole.drop("at").write_parquet(partial)
-        partial.replace(path)
+        with whole_file(path) as partial:
+            whole.drop("at").write_parquet(partial)
 
 
 def read_requests(path: Path) -> Requests:

@@ -10,7 +10,6 @@ and a comparison looks at a part at a time. Scores hardly get smaller by compres
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from penchant.platform.errors import ConfigError, DataError
+from penchant.platform.swap import lock_directory, whole_file
 from penchant.platform.timeline import Block
 
 __all__ = ["RUN_VERSION", "RunDirectory", "write_json"]
@@ -34,12 +34,11 @@ RUN_VERSION = 1
 _EARLIER = ".parquet"  # predictions of earlier Penchants, which are still read
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     """Write a JSON file so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    partial.replace(path)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
@@ -119,15 +118,12 @@ class RunDirectory:
             ConfigError: another one does.
         """
         self.root.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.root, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(lock)
+        lock = lock_directory(self.root)
+        if lock is None:
             raise ConfigError(
                 f"{self.root}: another `penchant run` is at work there, expected one at a time. "
                 "Wait until it has ended, or choose another --out."
-            ) from None
+            )
         try:
             yield
         finally:
@@ -177,10 +173,12 @@ class RunDirectory:
         flat = pa.array(np.ascontiguousarray(scores, dtype=np.float32).reshape(-1))
         lists = pa.FixedSizeListArray.from_arrays(flat, scores.shape[1])
         table = pa.table({"row": row, "scores": lists})
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        with pa.OSFile(str(partial), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        with (
+            whole_file(path) as partial,
+            pa.OSFile(str(partial), "wb") as file,
+            pa.ipc.new_file(file, table.schema) as writer,
+        ):
             writer.write_table(table)
-        partial.replace(path)
         path.with_suffix(_EARLIER).unlink(missing_ok=True)
 
     def read_predictions(

@@ -1,4 +1,4 @@
-"""Directories that appear whole or not at all: built beside their place, then swapped in."""
+"""Directories and files that appear whole or not at all: made beside their place, then moved in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["swap_in", "workspace"]
+__all__ = ["lock_directory", "swap_in", "whole_file", "workspace"]
 
 
 @contextmanager
@@ -23,12 +23,12 @@ def workspace(place: Path) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{place.name}-building-"
     for left in place.parent.glob(f"{prefix}*"):
-        lock = _lock(left)
+        lock = lock_directory(left)
         if lock is not None:
             shutil.rmtree(left)
             os.close(lock)
     work = Path(tempfile.mkdtemp(prefix=prefix, dir=place.parent))
-    held = _lock(work)
+    held = lock_directory(work)
     try:
         yield work
     finally:
@@ -44,7 +44,15 @@ def swap_in(new: Path, place: Path, work: Path) -> None:
     new.rename(place)
 
 
-def _lock(directory: Path) -> int | None:
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A file to write in its stead, which takes its place at the end; a hidden one if it fails."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    yield partial
+    partial.replace(path)
+
+
+def lock_directory(directory: Path) -> int | None:
     """Lock a directory for this process; None if another one holds it or has just removed it."""
     try:
         descriptor = os.open(directory, os.O_RDONLY)

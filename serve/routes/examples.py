@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from penchant.platform.store import write_json
 from penchant.serve.routes.console_page import ConsoleExample
 from penchant.serve.routes.stored import StoredRequests
 from penchant.serve.versions.service import Service
@@ -38,10 +39,7 @@ def keep_examples(service: Service, run: Path) -> None:
         if asked.candidate is not None:
             body |= {"candidates": [stored.catalog.item_ids[asked.candidate[at]]]}
         found.append({"title": f"A user with {len(body['history'])} events", "body": body})
-    service.directory.mkdir(parents=True, exist_ok=True)
-    partial = service.examples.with_suffix(".partial")
-    partial.write_text(json.dumps(found))
-    partial.replace(service.examples)
+    write_json(service.examples, found)
 
 
 def console_examples(service: Service) -> list[ConsoleExample]:
