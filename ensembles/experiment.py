@@ -179,11 +179,11 @@ def _compare_kept(
 ) -> dict[str, Any]:
     experiment = prepared.experiment.model_copy(update={"ensemble": ensemble})
     directory = prepared.run.root
-    ids = finished_members(directory)
+    ids, made = finished_members(directory), made_members(directory)
     members = _Members(
         ids=ids,
-        refits=[f"{name}{REFIT}" for name in ids if f"{name}{REFIT}" in made_members(directory)],
-        notes=[*unfinished(prepared, "members"), *dropped(prepared)],
+        refits=[f"{name}{REFIT}" for name in ids if f"{name}{REFIT}" in made],
+        notes=[*unfinished(prepared, "members"), *dropped(directory, ids)],
     )
     for note in members.notes:
         progress.say(note)

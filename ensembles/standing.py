@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from penchant.platform.errors import ConfigError
@@ -60,9 +61,9 @@ def _standing(prepared: Prepared) -> list[str]:
     return [name for name, of in parts.items() if named.issuperset(of or [name])]
 
 
-def dropped(prepared: Prepared) -> list[str]:
-    """A note on finished members that the experiment does not name."""
-    gone = sorted({*_whole(prepared.run.root)} - {*_standing(prepared)})
+def dropped(directory: Path, finished: Sequence[str]) -> list[str]:
+    """A note on what lies there beside `finished_members`: the experiment does not name it."""
+    gone = sorted({*_whole(directory)} - {*finished})
     if not gone:
         return []
     return [f"members: left out, since experiment.yaml does not name them: {', '.join(gone)}"]
