@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from penchant.platform.beginnings import beginnings
 from penchant.platform.config import Experiment, load_experiment
 from penchant.platform.errors import ConfigError
 from penchant.platform.wheel import build_wheel, unpack_wheel
@@ -124,11 +125,8 @@ def _require_cluster_models(experiment: Experiment) -> None:
     """What is a directory here would be looked for on the hub there, and be another model."""
     search = [] if experiment.search is None else [experiment.search.base]
     for recipe in (*experiment.members, *search):
-        alike = getattr(recipe, "alike", None)
-        named = {name: getattr(recipe, name, None) for name in ("base", "text", "init_from")}
-        named["alike.text"] = None if alike is None else alike.text
-        for key, name in named.items():
-            if name is None or name.startswith(("/", "~")):
+        for key, name in beginnings(recipe).items():
+            if name.startswith(("/", "~")):
                 continue
             if key == "init_from" or Path(name).is_dir():
                 raise ConfigError(

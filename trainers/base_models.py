@@ -8,17 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from penchant.platform.beginnings import beginnings
 from penchant.platform.errors import ConfigError
 from penchant.platform.events import read_log_card
 from penchant.platform.prepared import Prepared
-from penchant.platform.recipes import (
-    Alike,
-    PersonalRecipe,
-    Recipe,
-    SequenceRecipe,
-    TextRecipe,
-    ZeroShotRecipe,
-)
+from penchant.platform.recipes import Recipe
 
 __all__ = ["find_models", "language_models_of", "refuse_future"]
 
@@ -39,14 +33,10 @@ def find_models(recipes: Iterable[Recipe]) -> None:
 
 def language_models_of(recipe: Recipe) -> list[str]:
     """Names of the language models that fitting this member begins with."""
-    match recipe:
-        case TextRecipe() | ZeroShotRecipe():
-            return [recipe.base]
-        case SequenceRecipe(text=str(name), init_from=None):  # else the source may bring its own
-            return [name]
-        case PersonalRecipe(alike=Alike(text=name)):
-            return [name]
-    return []
+    named = beginnings(recipe)
+    if named.pop("init_from", None) is not None:
+        named.pop("text", None)  # the source may bring its own
+    return list(named.values())
 
 
 def refuse_future(prepared: Prepared, recipes: Iterable[Recipe], until_ms: int) -> None:
