@@ -108,7 +108,7 @@ def _checked(combiners: list[str]) -> tuple[str, ...]:
             f"--combiner {', '.join(unknown)} is not known: expected some of "
             f"{', '.join(COMBINER_NAMES)}."
         )
-    return tuple(dict.fromkeys(combiners))
+    return tuple(combiners)
 
 
 @app.command()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = ["COMBINER_NAMES", "SINGLE", "TAKEN_NAMES", "CombinerName", "Ensemble"]
 
@@ -30,16 +30,12 @@ SINGLE = "single"
 TAKEN_NAMES = frozenset({*COMBINER_NAMES, SINGLE})
 
 
-def _each_once(names: tuple[CombinerName, ...]) -> tuple[CombinerName, ...]:
-    return tuple(dict.fromkeys(names))
-
-
 class Ensemble(BaseModel):
     """How members are combined and compared."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    combiners: Annotated[tuple[CombinerName, ...], AfterValidator(_each_once)] = Field(
+    combiners: tuple[CombinerName, ...] = Field(
         default=COMBINER_NAMES,
         min_length=1,
         description="Those that are compared. The stack takes longest, about a minute.",

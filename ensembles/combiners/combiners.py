@@ -74,7 +74,7 @@ def make_combiners(
     if cost_ms is not None:
         made.append(CascadeCombiner(cost_ms, base=plain))
     known = {combiner.name: combiner for combiner in made}
-    wanted = [known[name] for name in settings.combiners if name in known]
+    wanted = [known[name] for name in dict.fromkeys(settings.combiners) if name in known]
     return [combiner for combiner in wanted if task in combiner.tasks]
 
 
