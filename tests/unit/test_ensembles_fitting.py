@@ -20,6 +20,20 @@ from penchant.platform.timeline import Block
 SETTINGS = Ensemble(combiners=("mean", "rank_mean", "greedy", "weights", "layers"), bootstrap=200)
 
 
+def asked(target: np.ndarray, users: int) -> Requests:
+    """A request for each target; users come one after the other."""
+    size = len(target)
+    return Requests(
+        row=np.arange(size),
+        user=(np.arange(size) % users).astype(np.int32),
+        time_ms=np.zeros(size, dtype=np.int64),
+        end=np.zeros(size, dtype=np.int64),
+        target_offsets=np.arange(size + 1),
+        target=target.astype(np.int32),
+        target_seen=np.zeros(size, dtype=np.bool_),
+    )
+
+
 @pytest.fixture
 def pool() -> Predictions:
     """Three members of 400 requests; users of both halves come one after the other."""
@@ -30,16 +44,7 @@ def pool() -> Predictions:
         part = random.normal(size=(size, width))
         part[np.arange(size), target] += strength
         scores[name] = (10 * part + 3).astype(np.float32)
-    requests = Requests(
-        row=np.arange(size),
-        user=(np.arange(size) % 90).astype(np.int32),
-        time_ms=np.zeros(size, dtype=np.int64),
-        end=np.zeros(size, dtype=np.int64),
-        target_offsets=np.arange(size + 1),
-        target=target.astype(np.int32),
-        target_seen=np.zeros(size, dtype=np.bool_),
-    )
-    return Predictions(block=Block.BLEND, requests=requests, scores=scores)
+    return Predictions(block=Block.BLEND, requests=asked(target, users=90), scores=scores)
 
 
 def test_halves_come_one_after_the_other_and_nothing_is_lost(pool: Predictions) -> None:
@@ -132,15 +137,7 @@ def test_an_average_is_worth_on_the_shortlist_what_it_is_worth_on_everything(met
         part = random.normal(size=(size, width)).astype(np.float32)
         part[np.arange(size), target] += 0.8
         scores[name] = part
-    requests = Requests(
-        row=np.arange(size),
-        user=np.arange(size, dtype=np.int32),
-        time_ms=np.zeros(size, dtype=np.int64),
-        end=np.zeros(size, dtype=np.int64),
-        target_offsets=np.arange(size + 1),
-        target=target.astype(np.int32),
-        target_seen=np.zeros(size, dtype=np.bool_),
-    )
+    requests = asked(target, users=size)
     whole = Predictions(block=Block.BLEND, requests=requests, scores=scores)
     settings = Ensemble(combiners=("mean",), bootstrap=200)
     short, [mean] = fittable(whole, settings, metric, None, lambda _: None)
