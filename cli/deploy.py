@@ -165,7 +165,7 @@ def _show(live: Traffic, *, as_json: bool) -> None:
             places = ", ".join(f"{place.name} ({len(place.members)})" for place in version.places)
             gets = shares.get(role, "nothing; for a rollback")
             engine = version.layout.engine
-            table.add_row(role, version.version, gets, version.directory, engine, places)
+            table.add_row(role, version.version, gets, version.source, engine, places)
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=160)

@@ -68,10 +68,10 @@ def build(
     if image is not None:
         shared = Path(os.path.commonpath([directory.resolve(), kept.directory]))
         root = mount if mount is not None else shared
-        if not shared.is_relative_to(root.resolve()) or root == Path("/"):
+        if not kept.directory.is_relative_to(root.resolve()) or root == Path("/"):
             raise ConfigError(
-                f"{directory} and {kept.directory} do not both lie below {root}: expected a "
-                "directory with both in it, which the volume claim holds. Name it with --mount."
+                f"{kept.directory} does not lie below {root}: expected a directory with it inside, "
+                "which the volume claim holds. Name it with --mount."
             )
         config = ray_service(config, image=image, claim=claim, mount=str(root.resolve()))
     yaml = YAML()

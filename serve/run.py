@@ -13,19 +13,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from penchant.platform.cluster import Cluster, environment, start_ray
 from penchant.platform.ensemble_settings import SINGLE
 from penchant.platform.errors import ConfigError, RunError, UnreachableError
-from penchant.serve.answering.places import Layout, Placement
+from penchant.serve.answering.places import Placement
 from penchant.serve.gate.proxy import SERVE_VARIABLES, serve_variables
 from penchant.serve.routes.examples import keep_examples
 from penchant.serve.users.users import check_url, open_users
-from penchant.serve.versions.choice import artefact_to_start, layout_for
+from penchant.serve.versions.choice import artefact_to_start, layout_for, source_of
 from penchant.serve.versions.deploy import start_version, why_not
 from penchant.serve.versions.fronts import FRONT
+from penchant.serve.versions.kept import forget_others, keep
 from penchant.serve.versions.service import Endpoint, Service, Traffic
 from penchant.trainers.text.engine import EngineName
+
+if TYPE_CHECKING:
+    from penchant.serve.versions.app import FrontArgs, VersionArgs
 
 __all__ = ["find_ensemble", "free_port", "serving", "wait_for_stop"]
 
@@ -94,7 +99,7 @@ def serving(
         RunError: a member does not start.
     """
     from penchant.ensembles.artefacts.artefact import read_ensemble_card
-    from penchant.serve.answering.card import version_of
+    from penchant.serve.versions.app import FrontArgs, VersionArgs
 
     guarded = service.has_keys()
     _check_host(host, service, guarded=guarded)
@@ -108,14 +113,30 @@ def serving(
         last = None if replace else service.traffic()
         chosen = artefact_to_start(service, last, directory)
         members = len(read_ensemble_card(chosen)["weights"])
-        layout = layout_for(last, version_of(chosen), placement, engine)
+        kept = keep(service, chosen)
+        layout = layout_for(last, kept.name, placement, engine)
         if examples is not None:
             keep_examples(service, examples)
         variables = serve_variables(service.directory if guarded else None)
         with environment(variables), start_ray(address="local") as cluster:
             share, replicas = _size(members + 1, cluster)
             try:
-                _start(chosen, service, host, port, layout, share, replicas, guarded, users)
+                version = VersionArgs(
+                    directory=str(kept),
+                    version=kept.name,
+                    source=source_of(last, chosen),
+                    layout=layout,
+                    cpus_per_replica=share,
+                    max_replicas=replicas,
+                )
+                front = FrontArgs(
+                    service=str(service.directory),
+                    cpus_per_replica=share,
+                    max_replicas=replicas,
+                    guarded=guarded,
+                    users=users,
+                )
+                _start(service, host, port, version, front)
                 service.announce(
                     Endpoint(
                         url=url,
@@ -166,21 +187,11 @@ def _size(deployments: int, cluster: Cluster) -> tuple[float, int]:
     return max(min(_CPUS_PER_REPLICA, int(1000 * share) / 1000), 0.001), replicas
 
 
-def _start(
-    directory: Path,
-    service: Service,
-    host: str,
-    port: int,
-    layout: Layout,
-    share: float,
-    replicas: int,
-    guarded: bool,
-    users: str | None,
-) -> None:
+def _start(service: Service, host: str, port: int, version: VersionArgs, front: FrontArgs) -> None:
     from ray import serve
     from ray.serve.config import ProxyLocation
 
-    from penchant.serve.versions.app import FrontArgs, VersionArgs, build_front
+    from penchant.serve.versions.app import build_front
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     serve.start(
@@ -189,20 +200,9 @@ def _start(
         # Its lines would hold request ids as clients send them, of any length.
         logging_config={"enable_access_log": False},
     )
-    args = VersionArgs(
-        directory=str(directory.resolve()),
-        layout=layout,
-        cpus_per_replica=share,
-        max_replicas=replicas,
-    )
-    service.switch(Traffic(primary=start_version(args)), "start")
-    front = FrontArgs(
-        service=str(service.directory),
-        cpus_per_replica=share,
-        max_replicas=replicas,
-        guarded=guarded,
-        users=users,
-    )
+    traffic = Traffic(primary=start_version(version))
+    service.switch(traffic, "start")
+    forget_others(service, traffic)
     try:
         serve.run(build_front(front), name=FRONT, route_prefix="/")
     except RuntimeError as error:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from penchant.ensembles.artefacts.artefact import Ensemble
-from penchant.platform.errors import RunError
+from penchant.platform.errors import DataError, RunError
 from penchant.serve.answering.batcher import Batcher
 from penchant.serve.answering.card import version_of
 from penchant.serve.answering.carrier import Answers, Asked
@@ -41,26 +41,33 @@ class MemberReplica:
 
     Args:
         directory: the ensemble's artefact.
+        version: of the ensemble that it must hold.
         members: which of its members.
         threads: CPUs that they may compute on.
         engine: of members with a language model.
         beside: other deployments of the same version, which Serve is to start with this one.
 
     Raises:
-        DataError: the artefact is not whole.
+        DataError: the artefact is not whole, or another version.
         RunError: a member's numbers are not sound, or not those of the day it was saved.
     """
 
     def __init__(
         self,
         directory: str,
+        version: str,
         members: Sequence[str],
         threads: int = 1,
         engine: EngineName = "auto",
         beside: Sequence[object] = (),
     ) -> None:
         ensemble = ready_members(Path(directory), members, threads=threads, engine=engine)
-        version = version_of(Path(directory))
+        found = version_of(Path(directory))  # asked last: whatever was loaded is of it
+        if found != version:
+            raise DataError(
+                f"{directory} holds version {found} by now, expected {version}, which is live: put "
+                "back what it held, or deploy it again."
+            )
         self._meters = {name: MemberMeters(version, name) for name in members}
         self._looked_up: dict[str, tuple[int, int]] = {}
         self._ensemble = ensemble

@@ -13,7 +13,6 @@ from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.deployment import Application, Deployment
 
 from penchant.ensembles.artefacts.artefact import read_ensemble_card
-from penchant.serve.answering.card import version_of
 from penchant.serve.answering.member_deployment import MAX_BATCH, MemberReplica
 from penchant.serve.answering.places import Layout, Place, measured_ms, place_members
 from penchant.serve.front import Front
@@ -39,6 +38,8 @@ class VersionArgs(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     directory: str = Field(description="The ensemble's artefact, on a disk that all nodes see.")
+    version: str = Field(description="What it must hold whenever a replica starts.")
+    source: str = Field(description="The directory that it was kept of.")
     layout: Layout = Layout()
     cpus_per_replica: float = Field(
         default=0.1, gt=0, description="CPUs that Ray sets aside for each replica."
@@ -79,8 +80,9 @@ def live_of(args: VersionArgs) -> Live:
         DataError: the directory holds no whole artefact.
     """
     return Live(
-        version=version_of(Path(args.directory)),
+        version=args.version,
         directory=args.directory,
+        source=args.source,
         layout=args.layout,
         places=_places_of(args),
     )
@@ -118,7 +120,9 @@ def _bound(place: Place, args: VersionArgs, beside: list[Application]) -> Applic
         target=_CALLS,
     )
     threads = args.threads or max(1, int(args.cpus_per_replica))
-    return made.bind(args.directory, place.members, threads, args.layout.engine, beside)
+    return made.bind(
+        args.directory, args.version, place.members, threads, args.layout.engine, beside
+    )
 
 
 def build_front(args: FrontArgs) -> Application:

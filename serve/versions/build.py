@@ -19,6 +19,7 @@ from penchant.serve.gate.proxy import serve_variables
 from penchant.serve.users.redis_users import PASSWORD_VARIABLE
 from penchant.serve.users.users import check_url
 from penchant.serve.versions.app import FrontArgs, VersionArgs, live_of
+from penchant.serve.versions.kept import keep
 from penchant.serve.versions.service import Service, Traffic
 
 __all__ = ["ray_service", "serve_config"]
@@ -42,8 +43,9 @@ def serve_config(
     """Ray Serve's configuration of a service; its first `traffic.json` is written too.
 
     Args:
-        directory: the artefact, at a path that all nodes see.
-        service: the service directory, at such a path too, with API keys in it.
+        directory: the artefact.
+        service: the service directory, at a path that all nodes see, with API keys in it; it keeps
+            the artefact as it is now.
         host: where the proxies listen.
         port: where the proxies listen.
         layout: how its members run.
@@ -62,13 +64,6 @@ def serve_config(
         )
     if users is not None:
         check_url(users)
-    version = VersionArgs(
-        directory=str(directory.resolve()),
-        layout=layout,
-        cpus_per_replica=_CPUS_PER_REPLICA,
-        max_replicas=max_replicas,
-    )
-    live = live_of(version)
     front = FrontArgs(
         service=str(service.directory),
         cpus_per_replica=_CPUS_PER_REPLICA,
@@ -77,6 +72,16 @@ def serve_config(
         users=users,
     )
     with service.alone():
+        kept = keep(service, directory)
+        version = VersionArgs(
+            directory=str(kept),
+            version=kept.name,
+            source=str(directory.resolve()),
+            layout=layout,
+            cpus_per_replica=_CPUS_PER_REPLICA,
+            max_replicas=max_replicas,
+        )
+        live = live_of(version)
         last = service.traffic()
         if last is not None and last.primary.app != live.app:
             raise ConfigError(

@@ -14,7 +14,7 @@ from penchant.serve.answering.places import Layout, Placement
 from penchant.serve.versions.service import Service, Traffic
 from penchant.trainers.text.engine import EngineName
 
-__all__ = ["artefact_to_start", "layout_for"]
+__all__ = ["artefact_to_start", "layout_for", "source_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,9 +63,9 @@ def artefact_to_start(service: Service, last: Traffic | None, directory: Path | 
             f"{chosen} holds version {version} by now, expected {live.version}, which was live in "
             f"{service.directory} last. Name a RUN_DIR to serve what that holds."
         )
-    if version != live.version and chosen.resolve() != Path(live.directory):
+    if version != live.version and chosen.resolve() != Path(live.source):
         raise ConfigError(
-            f"{chosen} is version {version}, expected {live.version} ({live.directory}), which was "
+            f"{chosen} is version {version}, expected {live.version} ({live.source}), which was "
             f"live in {service.directory} last. Leave RUN_DIR out to go on with that one, or give "
             "--replace to serve the one that you have named instead."
         )
@@ -78,3 +78,10 @@ def artefact_to_start(service: Service, last: Traffic | None, directory: Path | 
                 other.version,
             )
     return chosen
+
+
+def source_of(last: Traffic | None, chosen: Path) -> str:
+    """The directory that people know an artefact by: of a kept one, what it was kept of."""
+    if last is not None and str(chosen) == last.primary.directory:
+        return last.primary.source
+    return str(chosen.resolve())

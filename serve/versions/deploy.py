@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Literal
 
 from penchant.platform.cluster import environment, start_ray
 from penchant.platform.errors import ConfigError, DataError, RunError, UnreachableError
-from penchant.serve.answering.card import version_of
 from penchant.serve.answering.places import Placement
 from penchant.serve.versions.choice import layout_for
 from penchant.serve.versions.fronts import await_fronts
+from penchant.serve.versions.kept import forget_others, keep
 from penchant.serve.versions.service import (
     STARTS_S,
     VERSION_APP,
@@ -85,7 +85,8 @@ def deploy(
         before = service.traffic()
         if before is None:
             raise ConfigError(f"{service.directory} has no live version: start it again.")
-        live = start_version(_args(endpoint, before, directory, placement, engine))
+        args = _args(service, endpoint, before, directory, placement, engine)
+        live = start_version(args)
         after = _with(before, live, part, share)
         _go_over(service, endpoint, before, after, live, f"deploy {part}")
     return after
@@ -147,7 +148,7 @@ def _check_ready(live: Live) -> None:
         raise RunError(
             f"version {live.version} cannot be returned to, and nothing changes: its members are "
             f"{'gone' if app is None else app.status}, expected some that run. Deploy "
-            f"{live.directory} again."
+            f"{live.source} again."
         )
 
 
@@ -168,11 +169,11 @@ def _go_over(
             service.switch(before, taken_back)
         raise
     if why is None:
-        _end_others(after)
+        _end_others(service, after)
         return
     lagging = _follow(service, endpoint, before, before.primary, taken_back)
     if lagging is None:
-        _end_others(before)
+        _end_others(service, before)
     back = "is live again" if lagging is None else f"is asked for again, in vain so far: {lagging}"
     raise RunError(
         f"version {live.version} is not taken over by all fronts within {_SWITCH_S:.0f} s ({why}): "
@@ -199,7 +200,7 @@ def _follow(
     return why
 
 
-def _end_others(traffic: Traffic) -> None:
+def _end_others(service: Service, traffic: Traffic) -> None:
     """Delete what no front sends new requests to, when those under way have been answered.
 
     A request is given to a version once, and asks its members then: within its deadline, after the
@@ -218,6 +219,7 @@ def _end_others(traffic: Traffic) -> None:
         time.sleep(_LAST_ANSWER_S)
     for app in others:
         serve.delete(app)
+    forget_others(service, traffic)
 
 
 def start_version(args: VersionArgs) -> Live:
@@ -242,7 +244,7 @@ def start_version(args: VersionArgs) -> Live:
         why = why_not(serve.status(), live.app)
         if running is None:  # or it may be live, and only in a bad moment
             serve.delete(live.app, _blocking=False)
-        raise RunError(f"the ensemble in {args.directory} does not start: {why}") from error
+        raise RunError(f"the ensemble in {args.source} does not start: {why}") from error
     return live
 
 
@@ -263,6 +265,7 @@ def _with(before: Traffic, live: Live, part: Part, share: float) -> Traffic:
 
 
 def _args(
+    service: Service,
     endpoint: Endpoint,
     before: Traffic,
     directory: Path,
@@ -271,9 +274,12 @@ def _args(
 ) -> VersionArgs:
     from penchant.serve.versions.app import VersionArgs
 
+    kept = keep(service, directory)
     return VersionArgs(
-        directory=str(directory.resolve()),
-        layout=layout_for(before, version_of(directory), placement, engine),
+        directory=str(kept),
+        version=kept.name,
+        source=str(directory.resolve()),
+        layout=layout_for(before, kept.name, placement, engine),
         cpus_per_replica=endpoint.cpus_per_replica,
         max_replicas=endpoint.max_replicas,
     )

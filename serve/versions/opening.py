@@ -43,7 +43,7 @@ def artefact_of(live: Live) -> Ensemble:
     if found != live.version:
         raise DataError(
             f"{directory} holds version {found} by now, expected {live.version}, whose members "
-            "run. Deploy the directory again, or put back what it held."
+            f"run. Put back what it held, or deploy {live.source} again."
         )
     return ensemble
 

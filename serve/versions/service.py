@@ -6,6 +6,7 @@ traffic.json       which versions are live, and what each gets: the front follow
 versions.jsonl     every change of that, with its time
 serving.lock       held by the process that serves
 changing.lock      held by the verb that changes what is live
+versions/          artefacts of what is live, as they were when they were deployed
 keys.json  users.sqlite  feedback-*.sqlite  predictions/
 """
 
@@ -43,7 +44,8 @@ class Live(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: str
-    directory: str
+    directory: str = Field(description="The artefact that its processes open.")
+    source: str = Field(description="The directory that was deployed, whatever it holds by now.")
     layout: Layout
     places: list[Place]
 
@@ -96,6 +98,10 @@ class Service:
     def has_keys(self) -> bool:
         """Whether anybody was given a key."""
         return bool(KeyRing(self.directory).stored())
+
+    @property
+    def versions(self) -> Path:
+        return self.directory / "versions"
 
     @property
     def users(self) -> Path:

@@ -13,6 +13,7 @@ from penchant.cli.serve import app
 from penchant.ensembles.artefacts.artefact import save_ensemble
 from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.errors import ConfigError
+from penchant.serve.answering.card import version_of
 from penchant.serve.answering.places import Layout
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.gate.proxy import KEYS_OF, serve_variables
@@ -101,11 +102,12 @@ def test_serve_takes_the_configuration_and_the_builders_its_arguments(
 def test_replicas_compute_on_the_cpus_that_are_set_aside_for_them(
     artefact: Path, args: dict[str, float], threads: int
 ) -> None:
-    asked = {"directory": str(artefact), "layout": {"placement": "apart"}, **args}
+    held = {"directory": str(artefact), "version": version_of(artefact), "source": str(artefact)}
+    asked = {**held, "layout": {"placement": "apart"}, **args}
     made = build_version(VersionArgs.model_validate(asked))
     (beside,) = made._bound_deployment.init_args[-1]
     bound = [made._bound_deployment, beside._bound_deployment]
-    assert [one.init_args[2] for one in bound] == [threads, threads]
+    assert [one.init_args[3] for one in bound] == [threads, threads]
 
 
 def test_fronts_on_several_machines_share_the_redis_that_was_chosen(

@@ -18,7 +18,9 @@ AUTO, QUICK, APART = Layout(), Layout(engine="onnx-int8"), Layout(placement="apa
 
 def live(version: str, layout: Layout = AUTO, directory: str = "somewhere") -> Live:
     places = [Place(name="members", members=["own"], alone=True)]
-    return Live(version=version, directory=directory, layout=layout, places=places)
+    return Live(
+        version=version, directory=directory, source=directory, layout=layout, places=places
+    )
 
 
 def test_a_canary_lends_its_layout_to_be_promoted() -> None:

@@ -29,7 +29,19 @@ from .test_serve_law import RANKING, fitted_run
 
 def live(version: str, directory: str = "somewhere", layout: Layout | None = None) -> Live:
     places = [Place(name="members", members=["own"], alone=True)]
-    return Live(version=version, directory=directory, layout=layout or Layout(), places=places)
+    return Live(
+        version=version,
+        directory=directory,
+        source=directory,
+        layout=layout or Layout(),
+        places=places,
+    )
+
+
+def args_of(directory: Path) -> VersionArgs:
+    return VersionArgs(
+        directory=str(directory), version=version_of(directory), source=str(directory)
+    )
 
 
 A, B, C = live("a"), live("b"), live("c")
@@ -200,7 +212,7 @@ def test_a_version_that_runs_is_not_started_again_unless_in_another_layout(
 ) -> None:
     started: list[str] = []
     monkeypatch.setattr(serve, "run", lambda _, name, route_prefix: started.append(name))
-    same = VersionArgs(directory=str(artefacts[0]))
+    same = args_of(artefacts[0])
     running = {live_of(same).app: SimpleNamespace(status="RUNNING")}
     monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications=running))
     apart = same.model_copy(update={"layout": Layout(placement="apart")})
@@ -253,7 +265,7 @@ def artefacts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_a_rollback_goes_to_what_can_be_opened_and_runs(
     cluster: Cluster, artefacts: tuple[Path, Path]
 ) -> None:
-    before = live_of(VersionArgs(directory=str(artefacts[0])))
+    before = live_of(args_of(artefacts[0]))
     cluster.live(Traffic(primary=A, previous=before))
     del cluster.running[before.app]
     with pytest.raises(RunError, match="members are gone, expected some that run"):
@@ -269,7 +281,7 @@ def test_a_directory_that_holds_another_ensemble_by_now_is_not_the_version(
     artefacts: tuple[Path, Path],
 ) -> None:
     first, second = artefacts
-    old = live_of(VersionArgs(directory=str(first)))
+    old = live_of(args_of(first))
     assert artefact_of(old).name == "popular at 0.5"
     replaced = old.model_copy(update={"directory": str(second)})
     with pytest.raises(DataError, match=f"holds version {version_of(second)} by now"):

@@ -20,7 +20,7 @@ from penchant.serve.versions.traffic import LiveDesks
 
 def live(version: str) -> Live:
     places = [Place(name="members", members=["own"], alone=True)]
-    return Live(version=version, directory=version, layout=Layout(), places=places)
+    return Live(version=version, directory=version, source=version, layout=Layout(), places=places)
 
 
 class Bench:

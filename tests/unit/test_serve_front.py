@@ -22,6 +22,7 @@ from .test_serve_user_routes import desk, event
 LIVE = Live(
     version="one",
     directory="one",
+    source="one",
     layout=Layout(),
     places=[Place(name="members", members=["count"], alone=True)],
 )

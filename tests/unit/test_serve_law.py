@@ -25,7 +25,7 @@ from penchant.platform.prepared import Prepared, prepare
 from penchant.platform.recipes import Recipe, SequenceRecipe
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
-from penchant.serve.answering.card import example_question, open_desk
+from penchant.serve.answering.card import example_question, open_desk, version_of
 from penchant.serve.answering.history import Question
 from penchant.serve.answering.member_deployment import MemberReplica, answer_all
 from penchant.serve.answering.readiness import ready_members
@@ -243,7 +243,7 @@ def test_a_member_that_is_not_sound_or_not_as_saved_takes_no_traffic(
         copied.symlink_to(saved)
     expected = (RunError, "sound") if broken == "nan weights" else (DataError, "not the file")
     with pytest.raises(expected[0], match=expected[1]):
-        MemberReplica(str(directory), ["items"])
+        MemberReplica(str(directory), version_of(directory), ["items"])
 
 
 def close(scores: list[float | None], stored: NDArray[np.float32]) -> None:

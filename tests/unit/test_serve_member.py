@@ -182,7 +182,7 @@ def test_a_replica_gives_a_sign_of_life_while_it_computes(monkeypatch: pytest.Mo
     monkeypatch.setattr(member_deployment, "version_of", lambda _: "v1")
 
     async def ask() -> None:
-        replica = MemberReplica("somewhere", ["counts"])
+        replica = MemberReplica("somewhere", "v1", ["counts"])
         call = Call(members=["counts"], question=asked_about("a"))
         answers = asyncio.create_task(replica.score([call]))
         await asyncio.to_thread(begun.wait, 5)

@@ -158,7 +158,13 @@ def test_another_version_than_was_live_last_is_refused_before_anything_starts(
     path = november / "ensembles" / "mean"
     (path / "ensemble.json").write_text('{"version": 0}')
     service = Service(tmp_path / "service")
-    live = Live(version=version_of(path), directory=str(path), layout=Layout(), places=[])
+    live = Live(
+        version=version_of(path),
+        directory=str(path),
+        source=str(path),
+        layout=Layout(),
+        places=[],
+    )
     service.switch(Traffic(primary=live), "deploy primary")
     service.retire()
     words = ["run", "--service", str(service.directory), "--port", str(free_port())]

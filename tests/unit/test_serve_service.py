@@ -17,7 +17,9 @@ from penchant.serve.versions.service import Endpoint, Live, Service, Traffic
 
 def live(version: str) -> Live:
     places = [Place(name="members", members=["own"], alone=True)]
-    return Live(version=version, directory="somewhere", layout=Layout(), places=places)
+    return Live(
+        version=version, directory="somewhere", source="somewhere", layout=Layout(), places=places
+    )
 
 
 def test_what_is_live_comes_back_and_every_switch_is_noted(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""Artefacts of the versions that run, kept in the service directory as they were when deployed.
+
+A replica may start at any time: for one that died, for more load, in another version's stead. What
+it loads must be what its version was, whatever has become of the directory that was deployed:
+`penchant ensemble compare` makes that anew under the same name, and people tidy up.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from penchant.ensembles.artefacts.artefact import read_ensemble_card
+from penchant.platform.errors import DataError
+from penchant.platform.swap import swap_in, workspace
+from penchant.serve.answering.card import version_of
+from penchant.serve.versions.service import Service, Traffic
+
+__all__ = ["forget_others", "keep"]
+
+
+def keep(service: Service, directory: Path) -> Path:
+    """Where the service has an artefact for itself, in a directory named by its version.
+
+    The files are links where a disk can have them: an artefact's are replaced and never written to,
+    so that a link stays what it was.
+
+    Args:
+        service: the service directory.
+        directory: the artefact; one that is kept already is where it should be.
+
+    Raises:
+        DataError: it is not whole, or made anew at this very moment.
+    """
+    directory = directory.resolve()
+    if directory.parent == service.versions:
+        return directory
+    read_ensemble_card(directory)
+    version = version_of(directory)
+    place = service.versions / version
+    if _is_whole(place):
+        return place
+    with workspace(place) as work:
+        new = work / "new"
+        shutil.copytree(directory, new, copy_function=_link)
+        if version_of(new) != version:
+            raise DataError(f"{directory} is made anew at this moment: deploy it when it is whole.")
+        swap_in(new, place, work)
+    return place
+
+
+def forget_others(service: Service, traffic: Traffic) -> None:
+    """Remove what no version needs any more; the directories that were deployed stay."""
+    kept = {live.version for live in traffic.lives()}
+    for place in service.versions.glob("[!.]*"):
+        if place.name not in kept:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def _is_whole(place: Path) -> bool:
+    try:
+        read_ensemble_card(place)
+    except DataError:
+        return False
+    return True
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another disk, or somebody else's file
+        shutil.copy2(source, target)
