@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from penchant.cli.deploy import EngineOption, PlacementOption, UsersOption
+from penchant.cli.deploy import EngineOption, PlacementOption
 from penchant.cli.options import RunDir
 from penchant.platform.errors import ConfigError
 
@@ -24,16 +24,24 @@ def build(
         str | None, typer.Option(help="Image with Penchant: write a RayService for KubeRay.")
     ] = None,
     claim: Annotated[
-        str, typer.Option(help="Volume claim that holds both directories (KubeRay).")
+        str, typer.Option(help="Volume claim that holds the service directory (KubeRay).")
     ] = "penchant",
     mount: Annotated[
-        Path | None, typer.Option(help="Where it is mounted; by default where both lie (KubeRay).")
+        Path | None,
+        typer.Option(help="Where it is mounted; by default where RUN_DIR lies too (KubeRay)."),
     ] = None,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Where to listen.")] = 8000,
     placement: PlacementOption = None,
     engine: EngineOption = None,
     max_replicas: Annotated[int, typer.Option(min=1, help="Of each deployment.")] = 8,
-    users: UsersOption = None,
+    users: Annotated[
+        str | None,
+        typer.Option(
+            help="Keep events of users in a Redis that all fronts reach, such as "
+            "redis://HOST:6379/0 (needs penchant\\[redis]; its password stands in "
+            "PENCHANT_REDIS_PASSWORD). Without it, questions bring their histories.",
+        ),
+    ] = None,
 ) -> None:
     """Write the configuration of a service for `serve deploy` or KubeRay.
 

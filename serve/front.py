@@ -41,7 +41,7 @@ class Front:
         service: the service directory.
         max_body_bytes: larger requests are refused.
         guarded: ask for API keys.
-        users: where events of users are kept; by default in the service directory.
+        users: where events of users are kept, as for `open_users`; None where they are not.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Front:
         self._service = Service(Path(service))
         self._max_body_bytes = max_body_bytes
         self._guard = Guard(ring=KeyRing(self._service.directory)) if guarded else None
-        self._users = AskedUsers(LateUsers(users or self._service.users))
+        self._users = None if users is None else AskedUsers(LateUsers(users))
         replica = serve.get_replica_context().replica_id.unique_id
         self._watchers = Watchers(self._service.directory, replica)
         self._forgetting = Forgetting(self._gather, self._watchers.forget)
@@ -101,4 +101,5 @@ class Front:
             await follower
         self._forgetting.close()
         await asyncio.to_thread(self._watchers.close)
-        await asyncio.to_thread(self._users.close)
+        if self._users is not None:
+            await asyncio.to_thread(self._users.close)

@@ -109,7 +109,8 @@ def serving(
         check_url(users)
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     with service.alone():
-        open_users(users or service.users).close()  # fronts start without it, and only log why
+        store = users or str(service.users)
+        open_users(store).close()  # fronts start without it, and only log why
         last = None if replace else service.traffic()
         chosen = artefact_to_start(service, last, directory)
         members = len(read_ensemble_card(chosen)["weights"])
@@ -134,7 +135,7 @@ def serving(
                     cpus_per_replica=share,
                     max_replicas=replicas,
                     guarded=guarded,
-                    users=users,
+                    users=store,
                 )
                 _start(service, host, port, version, front)
                 service.announce(

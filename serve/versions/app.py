@@ -69,7 +69,9 @@ class FrontArgs(BaseModel):
     )
     guarded: bool = Field(default=True, description="Ask for API keys.")
     users: str | None = Field(
-        default=None, description="redis://... where fronts stand on several machines."
+        default=None,
+        description="Keeps events of users: redis://..., or an SQLite file where all fronts stand "
+        "on one machine; without it, nothing is kept.",
     )
 
 

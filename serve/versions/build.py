@@ -50,7 +50,8 @@ def serve_config(
         port: where the proxies listen.
         layout: how its members run.
         max_replicas: of each deployment, under load.
-        users: URL of the Redis that keeps events of users; by default the service directory does.
+        users: URL of the Redis that keeps events of users; without it, nothing does: a file cannot
+            be shared by fronts of several machines.
 
     Raises:
         ConfigError: there are no API keys, the URL is of no Redis or holds a password, or the

@@ -72,7 +72,9 @@ def start(tmp_path: Path, replicas: Replicas) -> Iterator[Start]:
     started: list[TestClient] = []
 
     def begin() -> TestClient:
-        app = Front(str(tmp_path), 1_000_000, guarded=False).__serve_build_asgi_app__()
+        app = Front(
+            str(tmp_path), 1_000_000, guarded=False, users=str(tmp_path / "users.sqlite")
+        ).__serve_build_asgi_app__()
         started.append(TestClient(app))
         return started[-1].__enter__()
 
@@ -136,3 +138,18 @@ def test_a_replica_that_does_not_forget_is_503(
 def test_a_place_where_no_store_could_ever_be_is_refused_at_once() -> None:
     with pytest.raises(ConfigError, match="mysql"):
         LateUsers("mysql://host/users")
+
+
+def test_where_nothing_is_kept_of_users_scoring_goes_on(tmp_path: Path, replicas: Replicas) -> None:
+    """On several machines without a Redis: they cannot share a file."""
+    Service(tmp_path).switch(Traffic(primary=LIVE), "start")
+    front = Front(str(tmp_path), 1_000_000, guarded=False)
+    with TestClient(front.__serve_build_asgi_app__()) as client:
+        asked = {"candidates": ["a"], "user": "ann"}
+        kept = client.post("/v1/events", json={"user": "ann", "events": [event("a", 5)]})
+        assert kept.status_code == 404
+        assert client.post("/v1/score", json=asked).status_code == 422
+        given = asked | {"history": [event("a", 5)]}
+        assert client.post("/v1/score", json=given).status_code == 200
+        assert client.delete("/v1/users/ann").json() == {"deleted": 0}
+    assert not (tmp_path / "users.sqlite").exists()
