@@ -114,36 +114,18 @@ class Panel:
             nothing = np.zeros((0, 1), dtype=np.float32)
             chances = self._ensemble.probabilities(nothing)
             return Verdict(scores=nothing, probabilities=chances, members={}, left_out=[])
-        scores: dict[str, NDArray[np.float32]] = {}
-        left_out: list[LeftOut] = []
-        latency_ms: dict[str, float] = {}
-        for names in self._stages():
-            timeout_s = until - time.monotonic()
-            left_out += await self._ask_all(names, question, timeout_s, scores, latency_ms)
-            if self._sure(scores):
-                break
-        combined = self._combine(question, scores) if scores else None
-        return Verdict(
-            scores=combined,
-            probabilities=None if combined is None else self._ensemble.probabilities(combined),
-            members=scores,
-            left_out=left_out,
-            latency_ms={name: latency_ms[name] for name in scores},
-        )
+        heard = await self._hear(self._stages(), question, until)
+        if not heard.members:
+            return heard
+        combined = self._combine(question, heard.members)
+        chances = None
+        if self._ensemble.calibrator is None or not heard.left_out:  # it was fitted on all of them
+            chances = self._ensemble.probabilities(combined)
+        return replace(heard, scores=combined, probabilities=chances)
 
     async def _ask_about_texts(self, question: Question, until: float) -> Verdict:
         """What each member that reads says of the texts, (1, N) each; nothing is combined."""
-        scores: dict[str, NDArray[np.float32]] = {}
-        latency_ms: dict[str, float] = {}
-        left_s = until - time.monotonic()
-        left_out = await self._ask_all(self._readers, question, left_s, scores, latency_ms)
-        return Verdict(
-            scores=None,
-            probabilities=None,
-            members=scores,
-            left_out=left_out,
-            latency_ms={name: latency_ms[name] for name in scores},
-        )
+        return await self._hear([self._readers], question, until)
 
     def _judge_cold(
         self,
@@ -183,15 +165,15 @@ class Panel:
         parts = {name: normalize(part, made.normalization) for name, part in scores.items()}
         return not made.needed(parts).any()
 
-    async def _ask_all(
-        self,
-        names: Sequence[str],
-        question: Question,
-        timeout_s: float,
-        scores: dict[str, NDArray[np.float32]],
-        latency_ms: dict[str, float],
-    ) -> list[LeftOut]:
-        """Add the scores of those that answer in time; returns the others."""
+    async def _hear(
+        self, stages: Sequence[Sequence[str]], question: Question, until: float
+    ) -> Verdict:
+        """What members say, stage by stage until one is sure; nothing is combined.
+
+        A stage that is not heard by half of the time that is left does not keep the next one from
+        being asked: its members may still answer meanwhile.
+        """
+        latency_ms: dict[str, float] = {}
 
         async def timed(name: str) -> NDArray[np.float32] | None:
             began = time.monotonic()
@@ -200,21 +182,30 @@ class Panel:
             finally:
                 latency_ms[name] = (time.monotonic() - began) * 1000
 
-        tasks = {name: asyncio.create_task(timed(name)) for name in names}
+        tasks: dict[str, asyncio.Task[NDArray[np.float32] | None]] = {}
+        heard: dict[str, NDArray[np.float32] | LeftOut] = {}
         try:
-            await asyncio.wait(tasks.values(), timeout=max(timeout_s, 0.0))
+            for at, names in enumerate(stages):
+                tasks |= {name: asyncio.create_task(timed(name)) for name in names}
+                left_s = max(until - time.monotonic(), 0.0)
+                last = at == len(stages) - 1
+                await asyncio.wait(tasks.values(), timeout=left_s if last else left_s / 2)
+                for name, task in tasks.items():
+                    if name not in heard and (last or task.done()):
+                        heard[name] = _outcome(name, task, self._shape(question))
+                if not last and len(heard) == len(tasks) and self._sure(_answers(heard)):
+                    break
         finally:  # the client may be gone: then nobody waits for the members either
             for task in tasks.values():
                 task.cancel()
-        shape = self._shape(question)
-        left_out = []
-        for name, task in tasks.items():
-            answer = _outcome(name, task, shape)
-            if isinstance(answer, LeftOut):
-                left_out.append(answer)
-            else:
-                scores[name] = answer
-        return left_out
+        members = _answers(heard)
+        return Verdict(
+            scores=None,
+            probabilities=None,
+            members=members,
+            left_out=[found for found in heard.values() if isinstance(found, LeftOut)],
+            latency_ms={name: latency_ms[name] for name in members},
+        )
 
     def _shape(self, question: Question) -> tuple[int, int]:
         """Of a member's answer."""
@@ -249,3 +240,9 @@ def _outcome(
     # The type alone: a message might repeat what a user sent.
     logger.warning("member %s failed: %s", name, type(error).__name__)
     return LeftOut(member=name, reason="failed")
+
+
+def _answers(
+    heard: Mapping[str, NDArray[np.float32] | LeftOut],
+) -> dict[str, NDArray[np.float32]]:
+    return {name: found for name, found in heard.items() if not isinstance(found, LeftOut)}

@@ -14,6 +14,7 @@ from penchant.ensembles.artefacts.artefact import Ensemble
 from penchant.ensembles.combinations.cascade import Cascade, Stage
 from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.normalize import Normalization
+from penchant.ensembles.promises.calibrate import Temperature
 from penchant.platform.config import Requests
 from penchant.serve.answering.history import Question, trial_question
 from penchant.serve.answering.panel import OverloadedError, Panel, Verdict
@@ -99,24 +100,69 @@ def test_without_any_member_there_are_no_scores() -> None:
     assert reasons(verdict) == {"raises": "failed", "late": "deadline"}
 
 
-@pytest.mark.parametrize(("least", "asked"), [(1.5, ["one"]), (2.5, ["one", "two"])])
-def test_a_cascade_asks_on_only_where_it_is_not_sure(least: float, asked: list[str]) -> None:
-    """z-scores of -1 and 1: a margin of 2."""
-    cascade = Cascade(
+def of_two_stages(cheap: list[str], least: float) -> Cascade:
+    first = {name: 1 / len(cheap) for name in cheap}
+    return Cascade(
         normalization="zscore",
         signal="margin",
         k=1,
         stages=[
-            Stage(weights={"one": 1.0}, least_certainty=least, reached=1.0),
-            Stage(weights={"one": 0.25, "two": 0.75}, least_certainty=None, reached=0.5),
+            Stage(weights=first, least_certainty=least, reached=1.0),
+            Stage(
+                weights={name: share / 4 for name, share in first.items()} | {"two": 0.75},
+                least_certainty=None,
+                reached=0.5,
+            ),
         ],
-        cost_ms={"one": 1.0, "two": 5.0},
+        cost_ms=dict.fromkeys(cheap, 1.0) | {"two": 5.0},
     )
+
+
+@pytest.mark.parametrize(("least", "asked"), [(1.5, ["one"]), (2.5, ["one", "two"])])
+def test_a_cascade_asks_on_only_where_it_is_not_sure(least: float, asked: list[str]) -> None:
+    """z-scores of -1 and 1: a margin of 2."""
+    cascade = of_two_stages(["one"], least)
     verdict = judge(replace(ensemble(one=1.0), combination=cascade))
     expected = [[-1.0, 1.0]] if asked == ["one"] else [[0.5, -0.5]]
     np.testing.assert_allclose(verdict.scores, expected)
     assert list(verdict.members) == asked
     assert verdict.left_out == []
+
+
+@pytest.mark.parametrize("cheap", [["late"], ["one", "late"], ["raises"]])
+def test_a_cheap_member_that_is_late_does_not_keep_the_others_from_being_asked(
+    cheap: list[str],
+) -> None:
+    made = replace(ensemble(one=1.0), combination=of_two_stages(cheap, 2.5))
+    began = time.monotonic()
+    verdict = judge(made, timeout_s=0.3)
+    assert time.monotonic() - began < 0.4
+    np.testing.assert_array_equal(verdict.members["two"], SCORES["two"])
+    assert verdict.scores is not None
+    assert reasons(verdict) == {cheap[-1]: "failed" if cheap == ["raises"] else "deadline"}
+
+
+def test_a_late_stage_that_answers_after_all_counts() -> None:
+    made = replace(ensemble(one=1.0), combination=of_two_stages(["one"], 2.5))
+
+    async def slowly(member_id: str, question: Question) -> NDArray[np.float32] | None:
+        await asyncio.sleep(0.3 if member_id == "one" else 0.0)
+        return np.array(SCORES[member_id], dtype=np.float32)
+
+    verdict = asyncio.run(Panel(made, slowly).judge(NOBODY, 0.5))
+    assert verdict.left_out == []
+    np.testing.assert_allclose(verdict.scores, [[0.5, -0.5]])
+
+
+def test_chances_are_told_only_where_all_answered_whom_they_were_fitted_on() -> None:
+    calibrated = Temperature(temperature=0.5)
+    whole = replace(ensemble(one=0.75, two=0.25), calibrator=calibrated)
+    broken = replace(ensemble(one=0.75, raises=0.25), calibrator=calibrated)
+    chances = judge(whole).probabilities
+    assert chances is not None
+    np.testing.assert_allclose(chances.sum(), 1.0)
+    assert judge(broken).scores is not None
+    assert judge(broken).probabilities is None
 
 
 def test_a_failure_is_logged_without_its_message(caplog: pytest.LogCaptureFixture) -> None:
