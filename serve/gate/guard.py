@@ -19,6 +19,7 @@ _OPEN_PATHS = frozenset(
     {"/", "/healthz", "/readyz", "/openapi.json", "/docs", "/-/healthz", "/-/routes"}
 )
 _OPEN_BELOW = "/console/"
+_WITHOUT_BODY = frozenset({"GET", "HEAD"})
 #: Histories of users, if only as examples.
 _CLOSED = "/console/examples.json"
 _KEY_PARAMETERS = frozenset({"key", "api_key", "api-key", "apikey", "x-api-key", "access_token"})
@@ -45,7 +46,7 @@ class Guard:
         Raises:
             TurnedAwayError: 401 without a right key, 429 where it asks too often.
         """
-        if _is_open(scope["path"]):
+        if _is_open(scope):
             return None
         if _key_in_query(scope.get("query_string", b"")):
             raise _unknown(
@@ -71,8 +72,11 @@ class Guard:
             self.rates.owe(name, key.rate_per_s, number)
 
 
-def _is_open(path: str) -> bool:
-    return path in _OPEN_PATHS or (path.startswith(_OPEN_BELOW) and path != _CLOSED)
+def _is_open(scope: Scope) -> bool:
+    """Whether anybody may ask; never with a body, which would take a place among those read."""
+    path = scope["path"]
+    below = path.startswith(_OPEN_BELOW) and path != _CLOSED
+    return scope["method"] in _WITHOUT_BODY and (path in _OPEN_PATHS or below)
 
 
 def _token(headers: Headers) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from fastapi import HTTPException, Request, Response
 
@@ -60,6 +60,11 @@ class Door:
             HTTPException: 503 where none is ready.
         """
         return self.desk(None)[1]
+
+    def refused(self, request: Request, statuses: Sequence[int]) -> None:
+        """Tell of questions in a request's body that have no answer, though the request has one."""
+        for status in statuses if self._observer is not None else ():
+            self._observer.refused(request.url.path, status)
 
     async def answer(
         self, act: Act, request: Request, deadline_ms: int, user: str | None = None

@@ -19,7 +19,15 @@ from penchant.serve.answering.panel import Verdict
 from penchant.serve.wire.fields import Bounded
 from penchant.serve.wire.schema import Answer, AskedCandidate, LeftOut, Result, ScoreBody
 
-__all__ = ["EventPart", "ExplainBody", "Explained", "Explanation", "MemberPart", "explain"]
+__all__ = [
+    "EventPart",
+    "ExplainBody",
+    "Explained",
+    "Explanation",
+    "MemberPart",
+    "explain",
+    "variants",
+]
 
 MAX_EXPLAINED = 5
 _TOP_EVENTS = 10
@@ -119,6 +127,11 @@ async def explain(desk: Desk, body: ExplainBody, errand: Errand) -> Answered:
         results.append(Explained(**facts))
     shown = _explanation(scored.answer, moved.events, results)
     return replace(scored, shown=shown)
+
+
+def variants(body: ExplainBody) -> int:
+    """Questions that its reasons take beside the one for the score, at most."""
+    return min(len({event["item"] for event in body.history or ()}), MAX_ITEMS)
 
 
 def _member_parts(

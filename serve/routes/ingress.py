@@ -15,7 +15,8 @@ from penchant.serve.gate.guard import Guard
 from penchant.serve.gate.refusals import TROUBLES, TROUBLES_WITHOUT_BODY, handle_refusals
 from penchant.serve.routes.batch import BatchAnswer, BatchBody, Question, answer_batch
 from penchant.serve.routes.door import Act, Door, due
-from penchant.serve.routes.explain import ExplainBody, Explanation, explain
+from penchant.serve.routes.explain import ExplainBody, Explanation, explain, variants
+from penchant.serve.routes.greeted import Greeted
 from penchant.serve.routes.observe import Desks, Observer
 from penchant.serve.routes.user_routes import recall, user_router
 from penchant.serve.users.asked_users import AskedUsers
@@ -32,9 +33,6 @@ from penchant.serve.wire.schema import (
 from penchant.serve.wire.strict_json import StrictRoute
 
 __all__ = ["make_app"]
-
-#: How long /readyz waits for a member.
-_READY_S = 2.0
 
 _Body = TypeVar("_Body", bound=Ask)
 
@@ -80,7 +78,7 @@ def make_app(
     refused = None if observer is None else observer.refused
     app.add_middleware(Gate, max_body_bytes=max_body_bytes, guard=guard, refused=refused)
     app.add_middleware(Admission, refused=refused)  # the one that is added last comes first
-    door = Door(desks, observer)
+    door, greeted = Door(desks, observer), Greeted()
     app.include_router(_questions(door, users, guard))
     app.include_router(user_router(door, users, forget))
 
@@ -98,7 +96,7 @@ def make_app(
     async def readyz() -> Ready:
         """Whether questions are answered: a member of the version that is served does."""
         desk = door.primary()
-        if not await desk.greet(timeout_s=_READY_S):
+        if not await greeted.ready(desk):
             raise HTTPException(503, "no member answers", {"Retry-After": "1"})
         return Ready(ensemble=desk.card.name, version=desk.card.version)
 
@@ -111,6 +109,12 @@ def make_app(
 def _questions(door: Door, users: AskedUsers | None, guard: Guard | None) -> APIRouter:
     """The routes that ask the members."""
     router = APIRouter(route_class=StrictRoute)
+
+    def charge(request: Request, more: int) -> None:
+        """A key's rate counts what the members are asked, and one request has passed already."""
+        caller = request.scope["state"].get(CALLER)
+        if guard is not None and caller is not None:
+            guard.charge(caller, more)
 
     async def ask(
         body: _Body,
@@ -142,7 +146,12 @@ def _questions(door: Door, users: AskedUsers | None, guard: Guard | None) -> API
         body: ExplainBody, request: Request, deadline_ms: Deadline = 2000
     ) -> Response:
         """Why a few candidates have their scores: events that moved them, and members' parts."""
-        return await ask(body, explain, request, deadline_ms, copied=False)
+
+        async def act(desk: Desk, body: ExplainBody, errand: Errand) -> Answered:
+            charge(request, variants(body))
+            return await explain(desk, body, errand)
+
+        return await ask(body, act, request, deadline_ms, copied=False)
 
     @router.post("/v1/batch", response_model=BatchAnswer, responses=TROUBLES)
     async def batch(body: BatchBody, request: Request, deadline_ms: Deadline = 2000) -> Response:
@@ -156,16 +165,15 @@ def _questions(door: Door, users: AskedUsers | None, guard: Guard | None) -> API
             )
             return await door.answered(put, request, deadline_ms, asked.user, part=part)
 
+        charge(request, len(body.requests) - 1)
         state = request.scope["state"]
-        caller = state.get(CALLER)
-        if guard is not None and caller is not None:
-            guard.charge(caller, len(body.requests) - 1)
         now_s = time.monotonic()
         # Those that bring their histories wait for the others' too: half of the time is theirs.
         until = (now_s + due(state[ARRIVED], deadline_ms)) / 2
         found = await answer_batch(
             body, state[REQUEST_ID], lambda asked: recall(users, asked, until), one
         )
+        door.refused(request, [entry.status for entry in found.results if entry.answer is None])
         return Response(found.model_dump_json(exclude_unset=True), media_type="application/json")
 
     return router

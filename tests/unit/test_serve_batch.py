@@ -73,12 +73,13 @@ class Watcher:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
+        self.failed: list[tuple[str, int]] = []
 
     def answered(self, seen: Seen) -> None:
         self.seen.append(seen)
 
     def refused(self, path: str, status: int) -> None:
-        raise NotImplementedError
+        self.failed.append((path, status))
 
 
 def desk(members: Members) -> Desk:
@@ -190,6 +191,17 @@ def test_what_goes_wrong_with_one_is_told_of_that_one(caplog: pytest.LogCaptureF
     assert results[3]["trouble"]["error"] == "internal error"
     ours = [r.getMessage() for r in caplog.records if not r.name.startswith(("httpx", "asyncio"))]
     assert SECRET not in response.text + "".join(ours)
+
+
+def test_questions_without_an_answer_are_counted_though_the_batch_has_one() -> None:
+    """Else an outage would look like silence wherever clients send batches."""
+    watcher, candidates = Watcher(), ["a"]
+    fine, broken = ({"history": history(i), "candidates": candidates} for i in ("a", "broken"))
+    unknown = {"history": history("a"), "candidates": ["unheard of"]}
+    asked = [{"score": one} for one in (fine, broken, unknown, broken)]
+    assert send(*asked, watcher=watcher).status_code == 200
+    assert watcher.failed == [("/v1/batch", 503), ("/v1/batch", 422), ("/v1/batch", 503)]
+    assert len(watcher.seen) == 1
 
 
 def test_all_keep_one_deadline() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -23,6 +24,8 @@ from penchant.serve.answering.desk import Desk
 from penchant.serve.answering.history import Question, Reader
 from penchant.serve.answering.influence import shares, without_item
 from penchant.serve.answering.panel import AskMember, Panel, Verdict
+from penchant.serve.gate.guard import Guard
+from penchant.serve.gate.keys import KeyRing
 from penchant.serve.routes.explain import ExplainBody
 from penchant.serve.routes.ingress import make_app
 from penchant.serve.versions.traffic import LiveDesks, Split
@@ -88,8 +91,10 @@ def history(*items: str) -> list[dict[str, Any]]:
     ]
 
 
-def explained(to: Desk, body: Mapping[str, Any], **headers: str) -> dict[str, Any]:
-    app = make_app(LiveDesks(Split(primary=to)))
+def send(
+    to: Desk, body: Mapping[str, Any], guard: Guard | None = None, **headers: str
+) -> httpx.Response:
+    app = make_app(LiveDesks(Split(primary=to)), guard=guard)
 
     async def go() -> httpx.Response:
         transport = httpx.ASGITransport(app)
@@ -97,7 +102,11 @@ def explained(to: Desk, body: Mapping[str, Any], **headers: str) -> dict[str, An
             given = {name.replace("_", "-"): value for name, value in headers.items()}
             return await client.post("/v1/explain", json=body, headers=given)
 
-    response = asyncio.run(go())
+    return asyncio.run(go())
+
+
+def explained(to: Desk, body: Mapping[str, Any], **headers: str) -> dict[str, Any]:
+    response = send(to, body, **headers)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = json.loads(response.content)
     return answer
@@ -262,3 +271,14 @@ def test_without_an_item_the_rest_stays_as_it_was() -> None:
     assert rest.group is not None
     assert rest.group.tolist() == [0, 1]
     assert without_item(rest, 77).item.tolist() == [4, 5]
+
+
+def test_every_variant_counts_for_the_rate_of_its_key(tmp_path: Path) -> None:
+    """One request for reasons is up to 65 questions to the members."""
+    ring = KeyRing(tmp_path)
+    guard, token = Guard(ring=ring), ring.add("shop", rate_per_s=1.0, burst=2)
+    body = {"history": history("i0", "i1", "i0", "i2"), "candidates": ["i3"]}
+    to = desk(linear(count=1.0))
+    assert send(to, body, guard, x_api_key=token).status_code == 200
+    held = send(to, body, guard, x_api_key=token)
+    assert (held.status_code, held.headers["retry-after"]) == (429, "3")  # 1 + 3, less a burst of 2

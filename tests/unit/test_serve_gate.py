@@ -246,6 +246,12 @@ def test_all_other_paths_are_closed(guard: Guard, path: str) -> None:
     assert send(b"", method="GET", path=path, guard=guard).status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/", "/console/a"])
+def test_nobody_sends_a_body_to_an_open_page(guard: Guard, path: str) -> None:
+    """512 of them would be all that are read at a time, and customers would find no place."""
+    assert send(never(), guard=guard, path=path).status_code == 401
+
+
 def test_a_key_over_its_rate_waits_and_others_do_not(guard: Guard, clock: Clock) -> None:
     slow = {"authorization": "Bearer " + guard.ring.add("slow", rate_per_s=0.25, burst=2)}
     other = {"authorization": "Bearer " + guard.ring.add("other")}

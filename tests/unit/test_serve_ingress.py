@@ -19,6 +19,7 @@ from penchant.platform.events import Catalog
 from penchant.serve.answering.desk import Desk
 from penchant.serve.answering.history import Question, Reader
 from penchant.serve.answering.panel import Panel
+from penchant.serve.routes.greeted import Greeted
 from penchant.serve.routes.ingress import make_app
 from penchant.serve.versions.traffic import LiveDesks, Split
 from penchant.serve.wire.schema import EnsembleCard, MemberCard
@@ -304,3 +305,31 @@ def test_without_a_member_it_is_alive_and_not_ready() -> None:
     assert send("/healthz", to=whole, method="GET").status_code == 200
     response = send("/readyz", to=whole, method="GET")
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+def test_however_often_it_is_asked_whether_it_is_ready_members_are_asked_once_a_second() -> None:
+    """Anybody may ask, without a key."""
+    now_s, calls = [0.0], []
+
+    async def slowly(member_id: str, question: Question) -> NDArray[np.float32] | None:
+        calls.append(member_id)
+        await asyncio.sleep(0.01)
+        return np.zeros((1, len(whole.reader.catalog.item_ids)), dtype=np.float32)
+
+    whole, other = desk({"one": 1.0}), desk({"one": 1.0})
+    whole.panel._ask = other.panel._ask = slowly
+    greeted = Greeted(clock=lambda: now_s[0])
+
+    async def ask(to: Desk) -> None:
+        assert all(await asyncio.gather(*(greeted.ready(to) for _ in range(50))))
+
+    async def all_along() -> None:
+        await ask(whole)
+        assert len(calls) == 1
+        now_s[0] = 1.1
+        await ask(whole)
+        assert len(calls) == 2
+        await ask(other)  # another version by now
+
+    asyncio.run(all_along())
+    assert len(calls) == 3
