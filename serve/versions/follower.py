@@ -36,8 +36,9 @@ class Following:
 class Follower:
     """Takes over what the file of a service says.
 
-    A front cannot answer without the primary version and the canary: they are taken over together
-    or not at all. A shadow answers nobody, so it keeps nothing from being taken over, and what a
+    The primary version and the canary are taken over together or not at all. A front that starts has
+    nothing else to go by: where only the canary cannot be opened, the primary answers its users
+    too, and the front does not say that it follows. A shadow answers nobody, so it keeps nothing from being taken over, and what a
     rollback would return to is only opened when there is one.
 
     Args:
@@ -104,6 +105,9 @@ class Follower:
         trouble = await self._open(traffic)
         needed = [traffic.primary] if traffic.canary is None else [traffic.primary, traffic.canary]
         if any(one.app in trouble for one in needed):
+            if live is None and traffic.primary.app not in trouble:
+                alone = traffic.model_copy(update={"canary": None})
+                self._desks.switch(_split(alone, self._opened))
             return Following(traffic=live, trouble=trouble)
         self._desks.switch(_split(traffic, self._opened))
         kept = {one.app for one in traffic.lives()}

@@ -113,6 +113,20 @@ def test_what_a_rollback_returns_to_is_not_needed_by_a_front_that_starts(bench: 
     assert bench.follower.following.trouble == {}
 
 
+def test_a_front_that_starts_answers_though_the_canary_cannot_be_opened(bench: Bench) -> None:
+    bench.failing["b"] = FileNotFoundError("runs/b")
+    both = Traffic(primary=live("a"), canary=live("b"), canary_share=1.0)
+    bench.switch(both)
+    bench.look()
+    assert bench.answering("ann") == "a"
+    assert bench.follower.following.traffic is None  # a verb is not told that all is well
+    assert "runs/b" in bench.follower.following.trouble[live("b").app]
+    del bench.failing["b"]
+    bench.look(after_s=5.0)
+    assert bench.answering("ann") == "b"
+    assert bench.follower.following.traffic == both
+
+
 def test_a_version_that_stays_up_for_a_rollback_stays_open(bench: Bench) -> None:
     for traffic in (
         Traffic(primary=live("a")),
