@@ -9,13 +9,11 @@ from penchant.ensembles.page.figures import interval
 from penchant.platform.intervals import Interval
 from penchant.platform.metrics import sign_of
 from penchant.serve.watch.drift import LEVELS, Level, Psi, unbroken_since
-from penchant.serve.watch.monitor import Watched, Window
+from penchant.serve.watch.monitor import ENOUGH, Watched, Window
 from penchant.serve.watch.reference import Reference
 
 __all__ = ["Finding", "findings", "worst"]
 
-#: Answers that a week needs before anything follows from it.
-_ENOUGH = 100
 #: Share of degraded answers that is worth a look.
 _DEGRADED = 0.05
 #: Figures that tell quality, the first that a window has.
@@ -43,10 +41,10 @@ def findings(watched: Watched) -> list[Finding]:
         window
         for window in watched.windows
         if (window.version, window.role) == (newest.version, newest.role)
-        and window.answers >= _ENOUGH
+        and window.answers >= ENOUGH
     ]
     if not own:
-        text = f"fine: no week of version {newest.version} has the {_ENOUGH} answers to judge by"
+        text = f"fine: no week of version {newest.version} has the {ENOUGH} answers to judge by"
         return [Finding(level="fine", text=text)]
     latest, reference = own[-1], watched.references.get(newest.version)
     found = [*_scores_moved(own), *_members_apart(own), *_degraded(latest)]

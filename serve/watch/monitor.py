@@ -21,7 +21,10 @@ from penchant.serve.watch.logged import WINDOW, read_predictions
 from penchant.serve.watch.matured import Judged, judge_matured
 from penchant.serve.watch.reference import Reference, test_references
 
-__all__ = ["Watched", "Window", "watch"]
+__all__ = ["ENOUGH", "Watched", "Window", "watch"]
+
+#: Answers that a week needs before anything follows from it, or from a difference to it.
+ENOUGH = 100
 
 _DAY_MS = 86_400_000
 _TRIES = 3
@@ -39,7 +42,7 @@ class Window:
     p50_ms: float
     p99_ms: float
     disagreement: float | None  # mean over the answers of two members or more
-    psi: Psi | None  # of scores; None in the week that is the reference
+    psi: Psi | None  # of scores; None in the week that is the reference, and before it
     disagreement_psi: Psi | None
     judged: Judged | None  # None where no answer is old enough
 
@@ -83,7 +86,8 @@ def watch(
     """Read a service's predictions and feedback.
 
     Drift is measured against the test block for every version that comes from the run, and
-    against its own first week for every other.
+    against its own first week of `ENOUGH` answers for every other. Degraded answers are told by
+    their share alone: others answered them, which is neither drift nor a loss of quality.
 
     Args:
         service: the service directory.
@@ -111,10 +115,11 @@ def watch(
 def _watch(service: Path, run_dir: Path | None, since_ms: int | None, until_ms: int) -> Watched:
     """All windows of the files that are there."""
     predictions = read_predictions(service, since_ms)
-    judged = judge_matured(predictions, read_feedback(service), until_ms)
+    whole = predictions.filter(~pl.col("degraded"))
+    judged = judge_matured(whole, read_feedback(service), until_ms)
     facts = _facts(predictions)
     references = {} if run_dir is None else test_references(run_dir, set(facts["version"]))
-    scores, apart = _scores(predictions), _disagreements(predictions)
+    scores, apart = _scores(whole), _disagreements(whole)
     windows = []
     for row in facts.iter_rows(named=True):
         key = tuple(row.pop(name) for name in WINDOW)
@@ -181,14 +186,19 @@ def _values(rows: pl.LazyFrame, column: str) -> _Values:
 def _moved(
     values: _Values, key: tuple[object, ...], fixed: NDArray[np.float64] | None
 ) -> Psi | None:
-    """PSI against a fixed reference, or else the first week of the same version and role."""
+    """PSI against a fixed reference, or else the first week of the same version and role.
+
+    A week that is too small to judge is too small to be judged by: PSI against ten answers is noise
+    for ever.
+    """
     if key not in values:
         return None
     now, number = values[key]
     if fixed is not None:
         return psi(fixed, now, independent=(len(fixed), number))
-    first = min((other for other in values if other[1:] == key[1:]), key=lambda k: str(k[0]))
-    if first == key:
+    large = [k for k in values if k[1:] == key[1:] and values[k][1] >= ENOUGH]
+    first = min(large, key=lambda k: str(k[0]), default=key)
+    if str(key[0]) <= str(first[0]):
         return None
     before, then = values[first]
     return psi(before, now, independent=(then, number))

@@ -159,6 +159,35 @@ def test_members_that_part_and_members_that_fail_are_worth_a_look(tmp_path: Path
     assert texts[1] == "look: 10% of the answers of the last week lacked a member"
 
 
+def test_a_member_that_was_down_is_no_reason_to_fit_again(tmp_path: Path) -> None:
+    """Others answered in its stead: their scores, and their quality, are not the ensemble's."""
+    rows = [*week_of(0, normal()), *week_of(1, normal())]
+    lost = week_of(1, normal(3.0, size=200))
+    for one in lost:
+        one |= {"request_id": f"lost-{one['request_id']}", "degraded": True, "disagreement": 2.0}
+    write(tmp_path, rows + lost)
+    tell(tmp_path, [(one["request_id"], "a", int(one["score"] > 0)) for one in rows])
+    tell(tmp_path, [(one["request_id"], "a", int(one["score"] < 3)) for one in lost])
+    watched = watch(tmp_path, now_ms=ms(NOW))
+    psi, quality = watched.windows[1].psi, watched.windows[1].judged
+    assert psi is not None
+    assert psi.value == pytest.approx(0)
+    assert quality is not None
+    assert quality.quality["auc"].mean == 1.0
+    assert [one.text for one in findings(watched)] == [
+        "look: 33% of the answers of the last week lacked a member"
+    ]
+
+
+def test_a_first_week_of_few_answers_is_nothing_to_compare_with(tmp_path: Path) -> None:
+    """A version that came on a Sunday evening: ten answers would hide every later change."""
+    few = week_of(0, normal(size=10))
+    write(tmp_path, [*few, *week_of(1, normal()), *week_of(2, normal(1.0))])
+    watched = watch(tmp_path, now_ms=ms(NOW))
+    assert [window.psi is None for window in watched.windows] == [True, True, False]
+    assert worst(findings(watched)) == "act"
+
+
 def test_only_answers_that_are_old_enough_count_for_quality(tmp_path: Path) -> None:
     """Of two weeks of 200 answers the later is too young; half of the first has an outcome."""
     write(tmp_path, [*week_of(0, normal(size=200)), *week_of(1, normal(size=200))])
