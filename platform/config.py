@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from penchant.platform.ensemble_settings import Ensemble
 from penchant.platform.errors import ConfigError
 from penchant.platform.new_members import check_new_members
-from penchant.platform.recipes import Recipe, SequenceRecipe, Size
+from penchant.platform.recipes import Recipe, SequenceRecipe, Size, TextRecipe, ZeroShotRecipe
 from penchant.platform.schema import EVENT_COLUMNS, ITEM, LABEL, LABEL_TIME, TEXT, TIME, USER
 from penchant.platform.timeline import Window
 from penchant.platform.tracking_settings import Tracking
@@ -262,7 +262,7 @@ class Experiment(_Section):
                 )
         check_new_members([*self.members, *([self.search.base] if self.search else [])])
         for recipe in self.members:
-            if recipe.kind == "zero_shot":
+            if isinstance(recipe, TextRecipe | ZeroShotRecipe):
                 recipe.check_task(self.requests.task)
         if self.requests.asks_labels and any(r.kind == "personal" for r in self.members):
             raise ValueError(

@@ -81,6 +81,23 @@ class TextTraining(_Part):
     )
 
 
+def _refuse_idle(
+    member: str, task: Literal["next_item", "binary"], settings: dict[str, tuple[object, object]]
+) -> None:
+    """Refuse what is set in vain; a default, or zero or nothing, says what is so anyway.
+
+    Args:
+        settings: those that do nothing in this task: what was given, and the default.
+    """
+    for name, (given, default) in settings.items():
+        if given and given != default:
+            other = "binary" if task == "next_item" else "next_item"
+            raise ValueError(
+                f"`{name}` of a {member} member acts in a task `{other}` only, got {given!r} in a "
+                f"task `{task}`, where it would do nothing: remove it"
+            )
+
+
 def _model_label(base: str) -> str:
     return re.sub(r"[^a-z0-9]+", "", PurePath(base).name.lower())[:24]
 
@@ -152,6 +169,22 @@ class TextRecipe(RecipeBase):
             )
         return self
 
+    def check_task(self, task: Literal["next_item", "binary"]) -> None:
+        """See that every setting acts in the task.
+
+        Raises:
+            ValueError: one would do nothing.
+        """
+        fields = type(self).model_fields
+        idle = {
+            "next_item": ("positive_weight",),
+            "binary": ("negatives", "copy_half_lives_days"),
+        }[task]
+        settings = {name: (getattr(self, name), fields[name].default) for name in idle}
+        if task == "next_item":
+            settings["history.relevant_share"] = (self.history.relevant_share, 0.0)
+        _refuse_idle(self.kind, task, settings)
+
     @property
     def label(self) -> str:
         """Short name for ids: base, layers, adapters."""
@@ -192,11 +225,17 @@ class ZeroShotRecipe(RecipeBase):
         return self
 
     def check_task(self, task: Literal["next_item", "binary"]) -> None:
-        """See that the question, if there is one, asks for what the task asks for.
+        """See that every setting acts in the task, and that a question asks for what it asks for.
 
         Raises:
-            ValueError: it does not.
+            ValueError: one does not.
         """
+        idle: dict[str, tuple[object, object]] = (
+            {"rerank": (self.rerank, 0)}
+            if task == "binary"
+            else {"history.relevant_share": (self.history.relevant_share, 0.0)}
+        )
+        _refuse_idle(self.kind, task, idle)
         if self.question is not None and ("{item}" in self.question) != (task == "binary"):
             expected = "`{item}` after `{history}`" if task == "binary" else "no `{item}`"
             raise ValueError(

@@ -162,6 +162,37 @@ def test_a_binary_experiment_takes_no_member_that_ranks(load):
             load(SMALL, binary, f"members=[{{kind: {kind}}}]")
 
 
+BINARY = "requests={task: binary, positive_above: 3, metric: auc}"
+#: member -> the task in which one of its settings does nothing, and that setting
+IDLE = {
+    "{kind: text, history: {relevant_share: 0.5}}": ("next_item", "history.relevant_share"),
+    "{kind: text, positive_weight: 5.0}": ("next_item", "positive_weight"),
+    "{kind: zero_shot, history: {relevant_share: 0.5}}": ("next_item", "history.relevant_share"),
+    "{kind: text, negatives: 500}": ("binary", "negatives"),
+    "{kind: text, copy_half_lives_days: [3]}": ("binary", "copy_half_lives_days"),
+    "{kind: zero_shot, rerank: 20}": ("binary", "rerank"),
+}
+
+
+@pytest.mark.parametrize("member", IDLE)
+def test_a_setting_acts_in_its_own_task_and_is_refused_in_the_other(member, load):
+    task, setting = IDLE[member]
+    overrides = {"next_item": [], "binary": [BINARY]}
+    other = ({"next_item", "binary"} - {task}).pop()
+    load(SMALL, *overrides[other], f"members=[{member}]")
+    with pytest.raises(ConfigError, match=f"`{setting}` .* acts in a task `{other}` only.*remove"):
+        load(SMALL, *overrides[task], f"members=[{member}]")
+
+
+@pytest.mark.parametrize("task", [[], [BINARY]], ids=["next_item", "binary"])
+def test_an_experiment_with_its_defaults_written_out_is_the_same_one(task, load):
+    """As a run directory keeps it; and what is switched off in words is no trouble either."""
+    experiment = load(SMALL, *task, "members=[{kind: text}, {kind: zero_shot}]")
+    tree = experiment.model_dump(mode="json", exclude_none=True)
+    assert Experiment.model_validate(tree) == experiment
+    load(SMALL, *task, "members=[{kind: text, copy_half_lives_days: [], negatives: 0}]")
+
+
 def test_every_problem_is_listed_at_once(load):
     with pytest.raises(ConfigError, match="3 problem") as refused:
         load(SMALL, "name=No Name", "requests.k=5", "refit=perhaps")
