@@ -52,13 +52,17 @@ def item_vectors(name: str, texts: list[str], cache: Path | None) -> NDArray[np.
 
 
 def text_tokens(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str]) -> TokenLists:
-    """Token ids of each text with the model's own special tokens, cut to its first 64."""
+    """Token ids of each text with the model's own special tokens, cut to its first 64.
+
+    The name of a special token inside a text is read as plain letters, as `tokenizer_pieces` does.
+    """
     lists: list[list[int]] = []
     for begin in range(0, len(texts), _CHUNK):
         lists += tokenizer(
             [text or " " for text in texts[begin : begin + _CHUNK]],  # some make none of no text
             truncation=True,
             max_length=_MAX_TOKENS,
+            split_special_tokens=True,
             return_attention_mask=False,
         )["input_ids"]
     return TokenLists.of(lists)

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from penchant.platform import item_vectors as module
-from penchant.platform.item_vectors import item_vectors
+from penchant.platform.item_vectors import item_vectors, text_tokens
+from penchant.platform.language_models import load_tokenizer
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "milk", "bread", "red", "wine"]
 
@@ -66,3 +67,11 @@ def test_very_long_texts_are_cut(grocer_bert, tmp_path):
         item_vectors(str(grocer_bert), [" ".join(["milk"] * n)], tmp_path) for n in (500, 62)
     )
     np.testing.assert_allclose(long, cut, atol=1e-6)  # 62 words between two marks are 64 tokens
+
+
+def test_the_name_of_a_special_token_inside_a_text_is_plain_letters(grocer_bert):
+    """CLS is token 2, SEP 3, an unknown word 1, milk 5, bread 6; `[`, `sep`, `]` are unknown."""
+    tokens = text_tokens(load_tokenizer(str(grocer_bert)), ["milk [SEP] bread", "milk bread"])
+    first, second = tokens.take(np.array([0])).ids, tokens.take(np.array([1])).ids
+    assert first.tolist() == [2, 5, 1, 1, 1, 6, 3]
+    assert second.tolist() == [2, 5, 6, 3]
