@@ -62,6 +62,14 @@ SET label = excluded.label, time_ms = excluded.time_ms, received_ms = excluded.r
 WHERE excluded.time_ms > feedback.time_ms
 """
 
+#: A tenth of what is kept, that which came first.
+_DROP = """
+DELETE FROM feedback WHERE received_ms <= (
+    SELECT received_ms FROM feedback ORDER BY received_ms
+    LIMIT 1 OFFSET (SELECT count(*) / 10 FROM feedback)
+)
+"""
+
 RequestId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,68}$")]
 Label = Annotated[
     Annotated[int, Field(ge=0, le=1)] | Literal["chosen"],
@@ -104,10 +112,13 @@ class FeedbackBook:
     Processes of several machines may share the directory: there SQLite's write-ahead log does not
     work, and locks of a file that all write to would be the disk's to keep (sqlite.org/wal.html).
     A file is opened for each call: a directory that cannot be written to now may be again later.
+    What a client tells of requests that never were is kept as well, so that a file is bounded: then
+    what came first is dropped.
 
     Args:
         service: the service directory.
         writer: a name that no other process has.
+        max_bytes: of the file.
         now_ms: the clock.
     """
 
@@ -116,7 +127,10 @@ class FeedbackBook:
         service: Path,
         writer: str,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        *,
+        max_bytes: int = 256 << 20,
     ) -> None:
+        self._max_bytes = max_bytes
         self._service, self._path = service, service / f"feedback-{writer}.sqlite"
         self._now_ms, self._lock = now_ms, threading.Lock()
 
@@ -144,7 +158,19 @@ class FeedbackBook:
             sqlite3.Error: a file cannot be changed; those before it are.
         """
         rows = [(request_id,) for request_id in request_ids]
-        statement = "DELETE FROM feedback WHERE request_id = ?"
+        return self._change_all("DELETE FROM feedback WHERE request_id = ?", rows)
+
+    def forget_before(self, moment_ms: int) -> int:
+        """Remove what was told before, whoever kept it; returns how many outcomes.
+
+        Nobody knows any more whose answers they were, where the prediction log begins later.
+
+        Raises:
+            sqlite3.Error: as for `forget`.
+        """
+        return self._change_all("DELETE FROM feedback WHERE received_ms < ?", [(moment_ms,)])
+
+    def _change_all(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
         paths = sorted(self._service.glob(_FILES)) if rows else []
         return sum(self._change(path, statement, rows) for path in paths)
 
@@ -153,7 +179,19 @@ class FeedbackBook:
         opened = sqlite3.connect(path, timeout=_BUSY_S, isolation_level="IMMEDIATE")
         with self._lock, closing(opened) as database, database:
             database.execute(_SETUP)
-            return database.executemany(statement, rows).rowcount
+            changed = database.executemany(statement, rows).rowcount
+            if _used_bytes(database) > self._max_bytes:
+                database.execute(_DROP)
+            return changed
+
+
+def _used_bytes(database: sqlite3.Connection) -> int:
+    """Without pages that are free: a file never shrinks by itself."""
+    size, pages, free = (
+        int(database.execute(f"PRAGMA {name}").fetchone()[0])
+        for name in ("page_size", "page_count", "freelist_count")
+    )
+    return size * (pages - free)
 
 
 def feedback_router(book: FeedbackBook) -> APIRouter:

@@ -67,6 +67,12 @@ class PredictionFiles:
         name = f"{stamp}-{self._replica}-{self._written:06d}.parquet"
         self._put(table, self._directory / name)
 
+    def since_ms(self) -> int | None:
+        """When the oldest file was written, in Unix milliseconds; None where there is none."""
+        names = (path.name for path in self._directory.glob("*.parquet"))
+        oldest = min(names, default=None)
+        return None if oldest is None else _written_ms(oldest)
+
     def make_room(self) -> None:
         """Delete the oldest files where all together take too much, and what nobody finishes.
 
@@ -180,6 +186,15 @@ def files_of(directory: Path) -> list[Path]:
         with suppress(FileNotFoundError):  # then nobody has changed another's file so far
             fcntl.flock(stack.enter_context((directory / _LOCK).open()), fcntl.LOCK_SH)
         return sorted(directory.glob("*.parquet"))
+
+
+def _written_ms(name: str) -> int | None:
+    """What `write` has named a file by; None where it was somebody else."""
+    try:
+        written = datetime.strptime(name.partition("-")[0] + "000", "%Y%m%dT%H%M%S%f")
+    except ValueError:
+        return None
+    return round(written.replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def _again(path: Path) -> Path:

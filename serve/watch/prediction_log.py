@@ -104,6 +104,10 @@ class PredictionLog:
         self.flush()
         return self._files.forget(user_hashes)
 
+    def kept_since_ms(self) -> int | None:
+        """When the oldest file was written, in Unix milliseconds; None where there is none."""
+        return self._files.since_ms()
+
     def flush(self) -> None:
         """Write what waits, or drop it."""
         with self._writing:

@@ -21,6 +21,10 @@ from penchant.serve.watch.user_hash import hash_user, user_key
 __all__ = ["Watchers"]
 
 
+#: An answer is in a file by then, and what came of it may have been told before.
+_WRITTEN_BY_MS = 3_600_000
+
+
 class Watchers:
     """Metrics, the prediction log, traces and feedback of one replica.
 
@@ -65,6 +69,9 @@ class Watchers:
             self._owed |= self._log.forget([hash_user(key, user) for user in users])
             self._book.forget(self._owed)
             self._owed.clear()
+            since_ms = self._log.kept_since_ms()
+            if since_ms is not None:
+                self._book.forget_before(since_ms - _WRITTEN_BY_MS)
 
     def close(self) -> None:
         """Write what is not written yet. Blocks."""

@@ -148,6 +148,22 @@ def test_requests_of_a_forgotten_user_lose_their_outcomes(tmp_path: Path) -> Non
     assert known(tmp_path) == [("r2", "a", "1", 1)]
 
 
+def test_a_file_is_bounded_and_what_came_first_goes(tmp_path: Path) -> None:
+    """Anybody with a key may tell of requests that never were."""
+    now = iter(range(NOW_MS, NOW_MS + 1000))
+    kept = FeedbackBook(tmp_path, "one", now_ms=lambda: next(now), max_bytes=100_000)
+    sizes = []
+    for body in range(200):
+        told = (Outcome(request_id=f"r{body}-{n}", item="a", label=1, time=1) for n in range(50))
+        assert kept.add(list(told)).accepted == 50
+        sizes.append((tmp_path / "feedback-one.sqlite").stat().st_size)
+    assert max(sizes) < 150_000
+    left = set(read_feedback(tmp_path)["request_id"])
+    assert {f"r199-{n}" for n in range(50)} < left  # 10,000 in all
+    assert 1_000 < len(left) < 5_000
+    assert "r0-0" not in left
+
+
 @pytest.mark.parametrize("label", [True, False, 1.0, 2, -1, "1", "Chosen", None])
 def test_a_label_is_0_1_or_chosen(label: Any) -> None:
     content = {"request_id": "r1", "item": "a", "label": label, "time": NOW_MS}

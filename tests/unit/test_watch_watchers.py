@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,22 @@ def test_what_came_of_a_forgotten_users_requests_is_forgotten_once_its_file_can_
     watchers.close()
     assert {row["request_id"] for row in rows(tmp_path)} == {"r2"}
     assert read_feedback(tmp_path)["request_id"].to_list() == ["r2"]
+
+
+def test_outcomes_from_before_the_log_begins_go_with_the_next_user_who_is_forgotten(
+    tmp_path: Path,
+) -> None:
+    """Old files are deleted: whose answers those were is not known any more."""
+    watchers = Watchers(tmp_path, "one")
+    watchers.observer.answered(seen("r2", user="bob"))
+    watchers.flush()
+    day_ms = 86_400_000
+    for name, age_ms in (("gone", day_ms), ("r2", 0)):
+        told = [Outcome(request_id=name, item="a", label=1, time=1)]
+        now_ms = time.time_ns() // 1_000_000 - age_ms
+        FeedbackBook(tmp_path, "other", now_ms=lambda at=now_ms: at).add(told)
+    watchers.forget(["ann"])
+    assert read_feedback(tmp_path)["request_id"].to_list() == ["r2"]
+    watchers.forget(["bob"])
+    watchers.close()
+    assert read_feedback(tmp_path).is_empty()
