@@ -63,8 +63,9 @@ class Door:
 
     def refused(self, request: Request, statuses: Sequence[int]) -> None:
         """Tell of questions in a request's body that have no answer, though the request has one."""
-        for status in statuses if self._observer is not None else ():
-            self._observer.refused(request.url.path, status)
+        if self._observer is not None:
+            for status in statuses:
+                self._observer.refused(request.url.path, status)
 
     async def answer(
         self, act: Act, request: Request, deadline_ms: int, user: str | None = None
