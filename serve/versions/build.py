@@ -10,6 +10,7 @@ cluster starts again. Another version there is another file, with a service dire
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def serve_config(
 
 
 def ray_service(config: dict[str, Any], *, image: str, claim: str, mount: str) -> dict[str, Any]:
-    """KubeRay's RayService for a configuration.
+    """KubeRay's RayService for a configuration; it needs KubeRay 1.5.1, the first with tokens.
 
     Args:
         config: of `serve_config`.
@@ -145,6 +146,9 @@ def ray_service(config: dict[str, Any], *, image: str, claim: str, mount: str) -
         "spec": {
             "serveConfigV2": text.getvalue(),
             "rayClusterConfig": {
+                # Whoever reaches a Ray without a token runs code on it.
+                "rayVersion": metadata.version("ray"),
+                "authOptions": {"mode": "token"},
                 "enableInTreeAutoscaling": True,
                 # The head only steers: what computes stands on workers, which may be replaced.
                 "headGroupSpec": {"rayStartParams": {"num-cpus": "0"}, "template": head},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fastapi import APIRouter, HTTPException
@@ -18,7 +20,10 @@ from penchant.serve.watch.scrape import scrape
 from penchant.serve.watch.traces import Traces
 from penchant.serve.watch.user_hash import hash_user, user_key
 
-__all__ = ["Watchers"]
+__all__ = ["FORGOTTEN", "Watchers"]
+
+#: Inside the service directory: a line for each user who was forgotten.
+FORGOTTEN = "forgotten.jsonl"
 
 
 #: An answer is in a file by then, and what came of it may have been told before.
@@ -66,12 +71,21 @@ class Watchers:
         """
         with self._forgetting:
             key = user_key(self._service)
-            self._owed |= self._log.forget([hash_user(key, user) for user in users])
+            hashes = [hash_user(key, user) for user in users]
+            self._owed |= self._log.forget(hashes)
             self._book.forget(self._owed)
             self._owed.clear()
             since_ms = self._log.kept_since_ms()
             if since_ms is not None:
                 self._book.forget_before(since_ms - _WRITTEN_BY_MS)
+            self._note_forgotten(hashes)
+
+    def _note_forgotten(self, user_hashes: Sequence[str]) -> None:
+        """Say when it was done, for whoever has to show that; the hash names nobody."""
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        lines = (json.dumps({"time": now, "user_hash": one}) + "\n" for one in user_hashes)
+        with (self._service / FORGOTTEN).open("a") as file:
+            file.write("".join(lines))
 
     def close(self) -> None:
         """Write what is not written yet. Blocks."""

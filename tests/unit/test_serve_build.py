@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import ray
 from ray.serve.schema import ServeDeploySchema
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
@@ -150,6 +151,10 @@ def test_a_ray_service_holds_the_same_configuration(artefact: Path, tmp_path: Pa
     made = ray_service(config, image="shop:1", claim="models", mount="/models")
     assert YAML(typ="safe").load(made["spec"]["serveConfigV2"]) == config
     cluster = made["spec"]["rayClusterConfig"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert (
+        cluster["rayVersion"] == ray.__version__
+    )  # KubeRay wants to know it where there are tokens
     pods = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     for pod in pods:
         (container,) = pod["template"]["spec"]["containers"]

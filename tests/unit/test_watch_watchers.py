@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from penchant.serve.watch.feedback import FeedbackBook, Outcome, read_feedback
-from penchant.serve.watch.watchers import Watchers
+from penchant.serve.watch.user_hash import hash_user, user_key
+from penchant.serve.watch.watchers import FORGOTTEN, Watchers
 
 from .test_watch_prediction_log import rows, seen
 
@@ -30,6 +32,9 @@ def test_what_came_of_a_forgotten_users_requests_is_forgotten_once_its_file_can_
     broken.rmdir()
     watchers.forget(["ann"])
     watchers.close()
+    (noted,) = (json.loads(line) for line in (tmp_path / FORGOTTEN).read_text().splitlines())
+    assert noted["user_hash"] == hash_user(user_key(tmp_path), "ann")
+    assert "ann" not in (tmp_path / FORGOTTEN).read_text()
     assert {row["request_id"] for row in rows(tmp_path)} == {"r2"}
     assert read_feedback(tmp_path)["request_id"].to_list() == ["r2"]
 
