@@ -36,10 +36,10 @@ class Following:
 class Follower:
     """Takes over what the file of a service says.
 
-    The primary version and the canary are taken over together or not at all. A front that starts has
-    nothing else to go by: where only the canary cannot be opened, the primary answers its users
-    too, and the front does not say that it follows. A shadow answers nobody, so it keeps nothing from being taken over, and what a
-    rollback would return to is only opened when there is one.
+    The primary version and the canary are taken over together or not at all. A front that starts
+    has nothing else to go by: where only the canary cannot be opened, the primary answers its users
+    too, and the front does not say that it follows. A shadow answers nobody, so it keeps nothing
+    from being taken over, and what a rollback would return to is only opened when there is one.
 
     Args:
         service: the service directory.
