@@ -24,6 +24,7 @@ from penchant.platform.language_models import (
     load_tokenizer,
     weights_digest,
 )
+from penchant.platform.positions import most_tokens
 from penchant.platform.prepared import Prepared, prepare
 from penchant.platform.progress import Progress
 from penchant.platform.store import RunDirectory, write_json
@@ -133,7 +134,7 @@ def _checked(settings: PretrainSettings) -> PretrainSettings:
     """Settings that the base can take: which head it has, and how long its rows may be."""
     config = load_model(settings.base, layers=settings.layers).config
     tokenizer = load_tokenizer(settings.base)
-    limits = [getattr(config, "max_position_embeddings", None), tokenizer.model_max_length]
+    limits = [most_tokens(config), tokenizer.model_max_length]
     limit = min(int(one) for one in limits if one is not None)
     if settings.tokens > limit:
         raise ConfigError(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PretrainedConfig
 
-from penchant.platform.errors import ConfigError, DataError
+from penchant.platform.errors import DataError
 from penchant.platform.language_models import load_tokenizer
 from penchant.platform.recipes import TextRecipe
 from penchant.platform.text import HistoryWriter, tokenizer_pieces
@@ -16,6 +16,7 @@ from penchant.platform.timeline import Window
 from penchant.trainers.counting.popularity import item_shares
 from penchant.trainers.member import Past
 from penchant.trainers.text.batches import Frame, frame_of
+from penchant.trainers.text.length import refuse_too_long
 
 __all__ = ["Words", "read_words"]
 
@@ -44,14 +45,7 @@ def read_words(recipe: TextRecipe, past: Past, config: PretrainedConfig) -> Word
             "text: no item has a text, expected a language model to have something to read. Give "
             "data.items with a `text` column, or use members that need ids alone."
         )
-    limit = getattr(config, "max_position_embeddings", None)
-    needed = recipe.history.max_tokens + recipe.history.item_tokens + 4
-    if limit is not None and needed > limit:
-        raise ConfigError(
-            f"text: history.max_tokens {recipe.history.max_tokens} + history.item_tokens "
-            f"{recipe.history.item_tokens} + 4 special ones are {needed} tokens, but {recipe.base} "
-            f"reads at most {limit}. Lower history.max_tokens."
-        )
+    refuse_too_long(recipe, config, 4, "special ones")
     tokenizer = load_tokenizer(recipe.base)
     writer = HistoryWriter.make(
         recipe.history, past.texts, tuple(past.types), tokenizer_pieces(tokenizer)

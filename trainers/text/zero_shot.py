@@ -31,6 +31,7 @@ from penchant.platform.text import HistoryWriter, TokenLists, tokenizer_pieces
 from penchant.trainers.accelerator import own_device
 from penchant.trainers.member import Past, read_card, read_tensors, write_member
 from penchant.trainers.text.batches import like_lengths
+from penchant.trainers.text.length import refuse_too_long
 from penchant.trainers.text.prompts import Prompt, Tokens, binary_prompt, next_item_prompt
 
 __all__ = ["Begun", "ZeroShotMember", "begin", "continue_", "fit_zero_shot"]
@@ -221,14 +222,7 @@ def fit_zero_shot(
     tokenizer, model = load_tokenizer(recipe.base), load_model(recipe.base, head="causal")
     model.to(own_device())  # type: ignore[arg-type]  # torch's decorator hides its signature
     prompt = (binary_prompt if binary else next_item_prompt)(tokenizer, recipe.question)
-    limit = getattr(model.config, "max_position_embeddings", None)
-    needed = prompt.size + recipe.history.max_tokens + recipe.history.item_tokens
-    if limit is not None and needed > limit:
-        raise ConfigError(
-            f"zero_shot: history.max_tokens {recipe.history.max_tokens} + history.item_tokens "
-            f"{recipe.history.item_tokens} + {prompt.size} of the question are {needed} tokens, "
-            f"but {recipe.base} reads at most {limit}. Lower history.max_tokens."
-        )
+    refuse_too_long(recipe, model.config, prompt.size, "of the question")
     pieces = tokenizer_pieces(tokenizer)
     return ZeroShotMember(
         recipe=recipe,
