@@ -116,7 +116,8 @@ def _prepare_earlier(
         place = RunDirectory(directory / "origins" / str(steps))
         progress.say(f"preparing origin {steps + 1}: {place.root}")
         made.append(prepare(then, place, progress.say))
-        refuse_future(made[-1], experiment_recipes(then), made[-1].blocks.select_ms)
+        until_ms = made[-1].blocks.select_ms
+        refuse_future(made[-1], experiment_recipes(then), until_ms, progress.say)
     return made
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from penchant.platform.beginnings import beginnings
 from penchant.platform.errors import ConfigError
-from penchant.platform.events import read_log_card
 from penchant.platform.prepared import Prepared
 from penchant.platform.recipes import Recipe
+from penchant.trainers.lineage import Learned, learned_here, read_learned
+from penchant.trainers.member import TEXT_FOLDER
 
-__all__ = ["find_models", "language_models_of", "refuse_future"]
+__all__ = ["find_models", "language_models_of", "refuse_future", "refuse_later", "sources_of"]
 
 
 def find_models(recipes: Iterable[Recipe]) -> None:
@@ -39,52 +38,69 @@ def language_models_of(recipe: Recipe) -> list[str]:
     return list(named.values())
 
 
-def refuse_future(prepared: Prepared, recipes: Iterable[Recipe], until_ms: int) -> None:
+def sources_of(recipe: Recipe) -> list[Path]:
+    """Whose weights the member begins with: language models and members, by path or by name."""
+    named = beginnings(recipe)
+    if "init_from" in named and Path(named["init_from"], TEXT_FOLDER).exists():
+        named.pop("text", None)  # the source brings its own
+    return [Path(name) for name in named.values()]
+
+
+def refuse_future(
+    prepared: Prepared,
+    recipes: Iterable[Recipe],
+    until_ms: int,
+    tell: Callable[[str], None] = lambda _: None,
+) -> None:
     """A member must not begin with what has learned from its future.
 
-    That is known of bases that Penchant pretrained and of members in a run directory, where they
-    have read the same events. With `time.origins` a source that is right for the latest origin may
-    be wrong for an earlier one.
+    With `time.origins` a source that is right for the latest origin may be wrong for an earlier
+    one.
 
     Args:
         until_ms: the members' cut-off.
+        tell: is told of sources that have learned from later events that may be of another log.
 
     Raises:
-        ConfigError: a source has learned from later events.
+        ConfigError: a source has learned from later events of this log.
     """
-    fingerprint = read_log_card(prepared.run.log)["fingerprint"]
-    for recipe in recipes:
-        for source in (*language_models_of(recipe), getattr(recipe, "init_from", None)):
-            for events, learned_ms in _learned(Path(source)) if source else ():
-                if events == fingerprint and learned_ms > until_ms:
-                    raise ConfigError(
-                        f"{source} has learned from these very events until {_moment(learned_ms)}; "
-                        f"a member that begins with it may know them until {_moment(until_ms)} "
-                        "only, since it is judged on what follows. Name a source that ends "
-                        "earlier; where that is the cut-off of an earlier origin, leave "
-                        "time.origins at 1."
-                    )
+    refuse_later(prepared, [s for recipe in recipes for s in sources_of(recipe)], until_ms, tell)
 
 
-def _learned(source: Path) -> Iterator[tuple[str | None, int]]:
-    """Of a pretrained base, or of a member or its `text/`: which events it read, until when."""
-    base = _read(source / "pretrain.json").get("data", {})
-    if "until" in base:
-        until = datetime.fromisoformat(base["until"])
-        yield base.get("fingerprint"), round(until.timestamp() * 1000)
-    for member in (source, source.parent):
-        facts = _read(member / "metrics.json")
-        if "until_ms" in facts:
-            run = member.parent.parent
-            yield _read(run / "log" / "log.json").get("fingerprint"), facts["until_ms"]
+def refuse_later(
+    prepared: Prepared, sources: Iterable[Path], until_ms: int, tell: Callable[[str], None]
+) -> None:
+    """The same for sources themselves, such as the base of a pretraining."""
+    ours = learned_here(prepared.run.log, until_ms)
+    for source in dict.fromkeys(sources):
+        for theirs in read_learned(source):
+            if theirs.until_ms <= until_ms:
+                continue
+            until, limit = _moment(theirs.until_ms), _moment(until_ms)
+            if (shared := _shared(theirs, ours)) is None:
+                tell(
+                    f"careful: {source} has learned until {until}, from events that are not known "
+                    f"to be of this log; what begins with it may know events until {limit} only. "
+                    "If they tell of the same users or the same days, what is measured here is too "
+                    "good to be true: name a source that ends earlier."
+                )
+                continue
+            raise ConfigError(
+                f"{source} has learned from {shared} until {until}; "
+                f"a member that begins with it may know them until {limit} "
+                "only, since it is judged on what follows. Name a source that ends "
+                "earlier; where that is the cut-off of an earlier origin, leave "
+                "time.origins at 1."
+            )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+def _shared(theirs: Learned, ours: Learned) -> str | None:
+    """What two logs have in common, in words; None where nothing says that they are one."""
+    if theirs.events is not None and theirs.events == ours.events:
+        return "these very events"
+    if theirs.origin is not None and theirs.origin == ours.origin:
+        return "this log, when it held more or fewer events,"
+    return None
 
 
 def _moment(time_ms: int) -> str:

@@ -14,8 +14,7 @@ import torch
 
 from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.recipes import SequenceRecipe, TextRecipe
-from penchant.trainers.member import read_card, read_tensors
-from penchant.trainers.sequence.model import TEXT_FOLDER
+from penchant.trainers.member import TEXT_FOLDER, read_card, read_tensors
 from penchant.trainers.sequence.network import SequenceNetwork
 
 if TYPE_CHECKING:

@@ -28,6 +28,7 @@ from penchant.platform.requests import Requests
 
 __all__ = [
     "MEMBER_VERSION",
+    "TEXT_FOLDER",
     "Member",
     "Past",
     "ReadsTexts",
@@ -41,6 +42,8 @@ __all__ = [
 #: Version of a member's files; another version is refused.
 MEMBER_VERSION = 1
 MODEL_FILE = "model.safetensors"
+#: Folder of a member's directory that holds the language model which learned with it.
+TEXT_FOLDER = "text"
 #: Bytes of a safetensors header: some hundred for each tensor. The library takes 100 MB, a million
 #: tensors, and seconds for them.
 _MAX_HEADER = 10_000_000

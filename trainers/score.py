@@ -7,7 +7,7 @@ are not asked for, when the experiment says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,12 @@ from penchant.platform.binary import auc, binary_per_request
 from penchant.platform.events import EventLog
 from penchant.platform.history import history_of, item_counts
 from penchant.platform.metrics import quick_ranks, ranking_metrics
+from penchant.platform.recipes import Recipe
 from penchant.platform.requests import Requests
 from penchant.platform.store import RunDirectory, write_json
 from penchant.platform.timeline import Block, Window
+from penchant.trainers.base_models import sources_of
+from penchant.trainers.lineage import learned_here, write_learned
 from penchant.trainers.member import Member
 from penchant.trainers.text.model_card import tell_measured
 
@@ -59,9 +62,12 @@ def keep_member(
     """Save a member, its scores on every block, and last its facts: then it counts as done.
 
     Args:
+        facts: what is kept beside its size and cost, such as `until_ms`, its cut-off; `soup_of`
+            names the members whose mean it is.
         same_as: a member of the run that is known to score the same, whose scores are copied.
     """
     member.save(run.member(member_id))
+    _keep_lineage(run, member_id, member.recipe, facts)
     cards = sorted(run.member(member_id).rglob("README.md"))  # of what transformers loads
     measured: dict[Block, dict[str, float]] = {}
     for block, asked in requests.items():
@@ -80,6 +86,20 @@ def keep_member(
         "score_ms": _milliseconds(member, log, requests[Block.SELECT]),
     }
     write_json(run.member(member_id) / "metrics.json", kept)
+
+
+def _keep_lineage(
+    run: RunDirectory, member_id: str, recipe: Recipe, facts: Mapping[str, object]
+) -> None:
+    """Say beside the weights, and those that transformers loads, what they have learned from."""
+    until_ms, parts = facts.get("until_ms"), facts.get("soup_of", ())
+    own = [learned_here(run.log, until_ms)] if isinstance(until_ms, int) else []
+    sources = sources_of(recipe)
+    if isinstance(parts, Sequence):
+        sources += [run.member(part) for part in parts]
+    directory = run.member(member_id)
+    for place in {directory, *(card.parent for card in directory.rglob("README.md"))}:
+        write_learned(place, own, sources)
 
 
 def _means(scores: NDArray[np.float32], requests: Requests) -> dict[str, float]:

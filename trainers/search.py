@@ -80,7 +80,7 @@ def fit_members(
         progress.say(f"all {len(recipes)} members are in the store already")
         return
     find_models(missing)
-    refuse_future(prepared, missing, until_ms)
+    refuse_future(prepared, missing, until_ms, progress.say)
     trained = [r for r in missing if isinstance(r, SequenceRecipe | TextRecipe)]
     steps = {recipe_id(r) + suffix: _BASELINE_STEPS for r in missing}
     progress.expect("members", steps | {recipe_id(r) + suffix: most_epochs(r) for r in trained})

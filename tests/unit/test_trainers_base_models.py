@@ -58,19 +58,17 @@ def written(path: Path, content: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def prepared(tmp_path: Path) -> Any:
     """A run of the events that are called `ours`."""
-    monkeypatch.setattr(
-        "penchant.trainers.base_models.read_log_card", lambda _: {"fingerprint": "ours"}
-    )
-    return SimpleNamespace(run=SimpleNamespace(log=tmp_path))
+    written(tmp_path / "log" / "log.json", {"fingerprint": "ours"})
+    return SimpleNamespace(run=SimpleNamespace(log=tmp_path / "log"))
 
 
 @pytest.mark.parametrize(("later_s", "events"), [(1, "ours"), (0, "ours"), (1, "theirs")])
 def test_a_base_that_has_read_what_is_asked_about_is_refused(
     prepared: Any, tmp_path: Path, later_s: int, events: str
 ) -> None:
-    """At an earlier origin, the base of the latest one has."""
+    """At an earlier origin, the base of the latest one has. Earlier versions kept no more of it."""
     base = tmp_path / "base"
     until = f"2023-11-14T22:13:{20 + later_s}+00:00"  # CUT_MS, and later
     written(base / "pretrain.json", {"data": {"fingerprint": events, "until": until}})

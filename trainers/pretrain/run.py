@@ -30,6 +30,8 @@ from penchant.platform.progress import Progress
 from penchant.platform.store import RunDirectory, write_json
 from penchant.platform.text import HistoryWriter, tokenizer_pieces
 from penchant.platform.text_recipes import HistoryText, TextRecipe
+from penchant.trainers.base_models import refuse_later
+from penchant.trainers.lineage import learned_here, write_learned
 from penchant.trainers.pretrain.card import pretrain_card
 from penchant.trainers.pretrain.corpus import Corpus, make_corpus
 from penchant.trainers.pretrain.plan import PretrainSettings, total_steps
@@ -63,7 +65,8 @@ def pretrain(
         address: of a Ray cluster that sees `out`, or None for a private Ray.
 
     Raises:
-        ConfigError: `out` is of other settings, or the base does not fit them.
+        ConfigError: `out` is of other settings, or the base does not fit them or has learned from
+            later events of the same log.
         DataError: there is nothing to read.
         RunError: the training failed.
     """
@@ -73,6 +76,8 @@ def pretrain(
         shutil.rmtree(work, ignore_errors=True)
     settings = _checked(settings)
     prepared = prepare(experiment, RunDirectory(work / "run"), progress.say)
+    until_ms = prepared.blocks.select_ms
+    refuse_later(prepared, [Path(settings.base)], until_ms, progress.say)
     history = _history(experiment)
     corpus = _corpus(prepared, settings, history)
     key = {
@@ -96,6 +101,8 @@ def pretrain(
         train_on_ray(work, settings, experiment.resources, cluster, progress)
     report = _report(prepared, settings, history, corpus, key, work)
     write_json(work / MODEL / REPORT_FILE, report)
+    own = learned_here(prepared.run.log, until_ms)
+    write_learned(work / MODEL, [own], [Path(settings.base)])
     (work / MODEL / "README.md").write_text(pretrain_card(report))
     if out.exists():
         shutil.rmtree(out)

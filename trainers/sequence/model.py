@@ -18,15 +18,13 @@ from penchant.platform.events import EventLog
 from penchant.platform.recipes import SequenceRecipe
 from penchant.platform.requests import Requests
 from penchant.trainers.accelerator import moved
-from penchant.trainers.member import read_card, read_tensors, write_member
+from penchant.trainers.member import TEXT_FOLDER, read_card, read_tensors, write_member
 from penchant.trainers.sequence.batches import build_batch, request_sequences, token_starts
 from penchant.trainers.sequence.network import SequenceNetwork
 from penchant.trainers.text.model_card import encoder_card
 
-__all__ = ["TEXT_FOLDER", "SequenceMember", "copier", "score_network"]
+__all__ = ["SequenceMember", "copier", "score_network"]
 
-#: Folder of a member's directory that holds the language model which learned with it.
-TEXT_FOLDER = "text"
 _BATCH_TOKENS = 8192  # tokens scored at once, padding included
 
 

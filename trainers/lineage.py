@@ -1,0 +1,103 @@
+"""From which events weights have learned, and until when: kept beside them, wherever they go.
+
+`learned.json` stands in every directory that training can begin with: a member's, the `text/` of a
+sequence member, a pretrained base's. It tells of what the weights there began with, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from penchant.platform.errors import DataError
+from penchant.platform.store import write_json
+
+__all__ = ["Learned", "learned_here", "read_learned", "write_learned"]
+
+_FILE = "learned.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """Events that weights have learned from.
+
+    Attributes:
+        events: fingerprint of their log; None where it is not known.
+        origin: digest of where the log was read from, the same when it has grown; None likewise.
+        until_ms: nothing from then on was learned from.
+    """
+
+    events: str | None
+    origin: str | None
+    until_ms: int
+
+
+def learned_here(log: Path, until_ms: int) -> Learned:
+    """What is learned from a run's log directory up to a cut-off."""
+    card = _read(log / "log.json")
+    data = card.get("source", {}).get("data")
+    return Learned(events=card.get("fingerprint"), origin=data and _origin(data), until_ms=until_ms)
+
+
+def read_learned(source: Path) -> list[Learned]:
+    """All that a base, a member or its `text/` has learned from; empty for a base of others.
+
+    Raises:
+        DataError: the record is there and cannot be read.
+    """
+    try:
+        kept = json.loads((source / _FILE).read_text())
+        return [Learned(**entry) for entry in kept]
+    except (FileNotFoundError, NotADirectoryError):
+        return _without_record(source)
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(
+            f"{source / _FILE} cannot be read: {error}. Expected a list of events, origin and "
+            "until_ms, which says what the weights beside it know. Bring the file back from where "
+            "the directory was made."
+        ) from error
+
+
+def write_learned(directory: Path, own: Iterable[Learned], sources: Iterable[Path]) -> None:
+    """Keep what weights have learned from: themselves, and through what they began with."""
+    latest: dict[tuple[str, str], Learned] = {}
+    for entry in (*own, *(entry for source in sources for entry in read_learned(source))):
+        key = entry.events or "", entry.origin or ""
+        if key not in latest or latest[key].until_ms < entry.until_ms:
+            latest[key] = entry
+    write_json(directory / _FILE, [asdict(latest[key]) for key in sorted(latest)])
+
+
+def _origin(data: Mapping[str, Any]) -> str:
+    """Of a log's settings: the named source, or the paths as they are given, from the root."""
+    paths = data.get("source") or [os.path.abspath(path) for path in data["events"]["paths"]]
+    return hashlib.sha256(json.dumps(paths).encode()).hexdigest()
+
+
+def _without_record(source: Path) -> list[Learned]:
+    """What earlier versions left: known of pretrained bases, and of members in a run directory."""
+    found = []
+    base = _read(source / "pretrain.json").get("data", {})
+    if "until" in base:
+        until_ms = round(datetime.fromisoformat(base["until"]).timestamp() * 1000)
+        found.append(Learned(events=base.get("fingerprint"), origin=None, until_ms=until_ms))
+    for member in (source, source.parent):
+        facts = _read(member / "metrics.json")
+        if "until_ms" in facts:
+            events = _read(member.parent.parent / "log" / "log.json").get("fingerprint")
+            found.append(Learned(events=events, origin=None, until_ms=facts["until_ms"]))
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
