@@ -16,7 +16,7 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penchant.serve.gate.gate import trouble
+from penchant.serve.gate.gate import Refusal, trouble
 
 __all__ = ["Admission", "Rate"]
 
@@ -116,7 +116,7 @@ class Admission:
         rate: of what is finished.
         part: of its deadline that a request may spend waiting. In the proxy, which refuses for next
             to nothing, it is less than in the front.
-        refused: is told the path and the status of every refusal.
+        refused: is told of every refusal.
         now: a clock in seconds that never goes back.
     """
 
@@ -126,7 +126,7 @@ class Admission:
         rate: Rate | None = None,
         *,
         part: float = 0.9,
-        refused: Callable[[str, int], None] | None = None,
+        refused: Callable[[Refusal], None] | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app, self._rate, self._part, self._refused = app, rate or Rate(now), part, refused
@@ -142,7 +142,7 @@ class Admission:
             headers = {"Retry-After": str(max(round(wait_s), 1))}
             error = "too many requests are under way; come back later"
             if self._refused is not None:
-                self._refused(scope["path"], 503)
+                self._refused(Refusal(path=scope["path"], status=503))
             await trouble(503, error, uuid.uuid4().hex, headers)(scope, receive, send)
             return
         good = False

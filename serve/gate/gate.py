@@ -15,6 +15,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -29,6 +30,7 @@ __all__ = [
     "MAX_BODY_BYTES",
     "REQUEST_ID",
     "Gate",
+    "Refusal",
     "given_request_id",
     "trouble",
 ]
@@ -64,6 +66,17 @@ _MOST_BODIES = 512
 _TRICKLES_S = 1.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refusal:
+    """A request, or a question of a batch, that got an error instead of an answer."""
+
+    path: str
+    status: int
+    request_id: str | None = None
+    latency_ms: float = 0.0
+    traceparent: str | None = None  # of the request, as it came (W3C Trace Context)
+
+
 def trouble(
     status: int, error: str, request_id: str, headers: dict[str, str] | None = None
 ) -> Response:
@@ -84,7 +97,7 @@ class Gate:
         max_body_bytes: larger bodies are refused with 413.
         read_timeout_s: bodies that take longer to arrive are refused with 408.
         guard: who asks for keys; without it, everyone is let in.
-        refused: is told the path and the status of every answer that is an error.
+        refused: is told of every answer that is an error.
     """
 
     def __init__(
@@ -94,7 +107,7 @@ class Gate:
         max_body_bytes: int = MAX_BODY_BYTES,
         read_timeout_s: float = 10.0,
         guard: Guard | None = None,
-        refused: Callable[[str, int], None] | None = None,
+        refused: Callable[[Refusal], None] | None = None,
     ) -> None:
         self._app, self._guard, self._refused = app, guard, refused
         self._max_body_bytes, self._read_timeout_s = max_body_bytes, read_timeout_s
@@ -136,7 +149,15 @@ class Gate:
             await trouble(500, "internal error", request_id)(scope, receive, note_status)
         finally:
             if status >= 400 and self._refused is not None:
-                self._refused(scope["path"], status)
+                self._refused(
+                    Refusal(
+                        path=scope["path"],
+                        status=status,
+                        request_id=request_id,
+                        latency_ms=(time.monotonic() - arrived_s) * 1000,
+                        traceparent=headers.get("traceparent"),
+                    )
+                )
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body, never more than the limit of it."""

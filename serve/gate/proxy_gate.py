@@ -14,7 +14,7 @@ from collections.abc import Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from penchant.serve.gate.gate import MAX_BODY_BYTES, given_request_id, trouble
+from penchant.serve.gate.gate import MAX_BODY_BYTES, Refusal, given_request_id, trouble
 from penchant.serve.gate.guard import Guard, TurnedAwayError
 
 __all__ = ["ProxyGate"]
@@ -38,7 +38,7 @@ class ProxyGate:
         app: the application behind.
         max_body_bytes: larger bodies are refused with 413, on all paths.
         guard: who asks for keys; without it, only fronts do.
-        refused: is told the path and the status of every refusal.
+        refused: is told of every refusal.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class ProxyGate:
         *,
         max_body_bytes: int = MAX_BODY_BYTES,
         guard: Guard | None = None,
-        refused: Callable[[str, int], None] | None = None,
+        refused: Callable[[Refusal], None] | None = None,
     ) -> None:
         self._app, self._guard, self._refused = app, guard, refused
         self._max_body_bytes = max_body_bytes
@@ -72,7 +72,7 @@ class ProxyGate:
                 raise self._too_large({"Connection": "close"})  # who knows when it would end
         except TurnedAwayError as no:
             if self._refused is not None:
-                self._refused(scope["path"], no.status)
+                self._refused(Refusal(path=scope["path"], status=no.status))
             answer = trouble(no.status, no.error, uuid.uuid4().hex, no.headers)
             await answer(scope, receive, send)
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from fastapi import HTTPException, Request, Response
 
 from penchant.serve.answering.desk import Answered, Desk, Errand
-from penchant.serve.gate.gate import ARRIVED, CALLER, REQUEST_ID
+from penchant.serve.gate.gate import ARRIVED, CALLER, REQUEST_ID, Refusal
 from penchant.serve.routes.observe import Desks, Observer, Role, Seen
 
 __all__ = ["Act", "Door", "due"]
@@ -65,7 +65,7 @@ class Door:
         """Tell of questions in a request's body that have no answer, though the request has one."""
         if self._observer is not None:
             for status in statuses:
-                self._observer.refused(request.url.path, status)
+                self._observer.refused(Refusal(path=request.url.path, status=status))
 
     async def answer(
         self, act: Act, request: Request, deadline_ms: int, user: str | None = None

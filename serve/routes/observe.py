@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from penchant.serve.answering.desk import Desk
     from penchant.serve.answering.panel import Verdict
+    from penchant.serve.gate.gate import Refusal
     from penchant.serve.wire.schema import Answer
 
 __all__ = ["Desks", "Observer", "Role", "Seen"]
@@ -42,7 +43,7 @@ class Observer(Protocol):
         """A request, or the copy of one, has its answer."""
         ...
 
-    def refused(self, path: str, status: int) -> None:
+    def refused(self, refusal: Refusal) -> None:
         """A request was answered with an error."""
         ...
 

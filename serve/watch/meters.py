@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from penchant.serve.gate.gate import Refusal
 from penchant.serve.routes.observe import Seen
 from penchant.serve.watch import instruments
 from penchant.serve.watch.agreement import disagreement, is_binary, member_scores
 from penchant.serve.watch.instruments import Record, ray_record
 
-__all__ = ["MemberMeters", "Meters", "PlaceMeters"]
+__all__ = ["MemberMeters", "Meters", "PlaceMeters", "route_of"]
 
 #: Whatever else is asked for counts as `other`: a scanner must not make a label of every path.
 _PATHS = frozenset(
@@ -40,7 +41,7 @@ class Meters:
     def answered(self, seen: Seen) -> None:
         """Count an answer."""
         record, answer, verdict = self._record, seen.answer, seen.verdict
-        asked = {"path": _path(seen.path), "role": seen.role}
+        asked = {"path": route_of(seen.path), "role": seen.role}
         degraded = "true" if answer.degraded else "false"
         record(instruments.REQUESTS, 1, {**asked, "status": "200", "degraded": degraded})
         record(instruments.LATENCY, seen.latency_ms, asked)
@@ -56,9 +57,10 @@ class Meters:
         if apart is not None:
             record(instruments.DISAGREEMENT, apart, version)
 
-    def refused(self, path: str, status: int) -> None:
+    def refused(self, refusal: Refusal) -> None:
         """Count an answer that is an error."""
-        labels = {"path": _path(path), "role": "none", "status": str(status), "degraded": "none"}
+        labels = {"path": route_of(refusal.path), "status": str(refusal.status)}
+        labels |= {"role": "none", "degraded": "none"}
         self._record(instruments.REQUESTS, 1, labels)
 
     def log_dropped(self, rows: int) -> None:
@@ -123,7 +125,8 @@ class MemberMeters:
         self._record(instruments.CACHE_MISSES, misses, self._labels)
 
 
-def _path(path: str) -> str:
+def route_of(path: str) -> str:
+    """A path as others may see it: no user's id, and nothing that somebody made up."""
     if path.startswith("/v1/users/"):
         return "/v1/users"  # the rest is a user's id
     return path if path in _PATHS else "other"

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from penchant.serve.gate.gate import Refusal
 from penchant.serve.routes.observe import Observer, Seen
 
 __all__ = ["Observers"]
@@ -42,11 +43,11 @@ class Observers:
             except Exception as error:
                 self._note(watcher, error)
 
-    def refused(self, path: str, status: int) -> None:
+    def refused(self, refusal: Refusal) -> None:
         """Tell all watchers of a refusal."""
         for watcher in self._watchers:
             try:
-                watcher.refused(path, status)
+                watcher.refused(refusal)
             except Exception as error:
                 self._note(watcher, error)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from penchant.serve.gate.gate import Refusal
 from penchant.serve.routes.observe import Seen
 from penchant.serve.watch.prediction_files import PredictionFiles
 from penchant.serve.watch.prediction_rows import Entry, as_table, entry
@@ -84,7 +85,7 @@ class PredictionLog:
         if full:
             self._drop(len(made), "too many rows wait to be written")
 
-    def refused(self, path: str, status: int) -> None:
+    def refused(self, refusal: Refusal) -> None:
         """A refusal holds no prediction."""
 
     def forget(self, user_hashes: Sequence[str]) -> set[str]:

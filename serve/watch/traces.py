@@ -1,4 +1,5 @@
-"""OpenTelemetry: a span for each answer, with one below it for each member that answered.
+"""OpenTelemetry: a span for each answer, with one below it for each member that answered, and one
+for each refusal.
 
 Nothing is sent unless the standard variables name a collector, such as
 `OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4318`; `OTEL_TRACES_SAMPLER` and `OTEL_SERVICE_NAME`
@@ -12,7 +13,9 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from penchant.serve.gate.gate import Refusal
 from penchant.serve.routes.observe import Seen
+from penchant.serve.watch.meters import route_of
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -79,8 +82,25 @@ class Traces:
             part.end(min(start_ns + round(latency_ms * _NS_PER_MS), end_ns))
         whole.end(end_ns)
 
-    def refused(self, path: str, status: int) -> None:
-        """A refusal has no members to look into."""
+    def refused(self, refusal: Refusal) -> None:
+        """Emit a span of an answer that is an error, which ends now; it has no members below."""
+        if self._tracer is None:
+            return
+        from opentelemetry import trace
+
+        route, end_ns = route_of(refusal.path), time.time_ns()
+        span = self._tracer.start_span(
+            f"refused {route}",
+            context=_outside(refusal.traceparent),
+            kind=trace.SpanKind.SERVER,
+            start_time=end_ns - round(refusal.latency_ms * _NS_PER_MS),
+            attributes={"http.route": route, "http.response.status_code": refusal.status},
+        )
+        if refusal.request_id is not None:
+            span.set_attribute("penchant.request_id", refusal.request_id)
+        if refusal.status >= 500:  # what the client did wrong is no error of the service
+            span.set_status(trace.StatusCode.ERROR)
+        span.end(end_ns)
 
     def close(self) -> None:
         """Send what waits and stop."""

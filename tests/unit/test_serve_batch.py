@@ -21,6 +21,7 @@ from penchant.platform.events import Catalog
 from penchant.serve.answering.desk import Desk
 from penchant.serve.answering.history import Question, Reader
 from penchant.serve.answering.panel import Panel
+from penchant.serve.gate.gate import Refusal
 from penchant.serve.gate.guard import Guard
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.routes import batch
@@ -78,8 +79,8 @@ class Watcher:
     def answered(self, seen: Seen) -> None:
         self.seen.append(seen)
 
-    def refused(self, path: str, status: int) -> None:
-        self.failed.append((path, status))
+    def refused(self, refusal: Refusal) -> None:
+        self.failed.append((refusal.path, refusal.status))
 
 
 def desk(members: Members) -> Desk:

@@ -30,6 +30,7 @@ from penchant.serve.answering.desk import Desk
 from penchant.serve.answering.history import MAX_PAIRS, Question, Reader, trial_question
 from penchant.serve.answering.member_deployment import answer_all
 from penchant.serve.answering.panel import AskMember, Panel
+from penchant.serve.gate.gate import Refusal
 from penchant.serve.routes.ingress import make_app
 from penchant.serve.routes.observe import Observer, Seen
 from penchant.serve.routes.stored import StoredRequests
@@ -147,7 +148,7 @@ def test_an_answer_with_unknown_items_is_kept_without_their_texts() -> None:
         def answered(self, seen: Seen) -> None:
             kept.append(seen)
 
-        def refused(self, path: str, status: int) -> None: ...
+        def refused(self, refusal: Refusal) -> None: ...
 
     for to in (desk(MIXED), desk(MIXED, **BINARY)):
         new = {"id": "x", "text": SECRET}

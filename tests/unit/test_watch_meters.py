@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from penchant.serve.answering.panel import Verdict
+from penchant.serve.gate.gate import Refusal
 from penchant.serve.routes.observe import Seen
 from penchant.serve.watch.agreement import disagreement, member_scores
 from penchant.serve.watch.instruments import INSTRUMENTS, Instrument, exported, ray_record
@@ -97,7 +98,7 @@ def test_a_lone_member_disagrees_with_nobody() -> None:
 )
 def test_a_path_that_somebody_makes_up_is_no_label(path: str, label: str) -> None:
     noted: Noted = []
-    Meters(noting(noted)).refused(path, 404)
+    Meters(noting(noted)).refused(Refusal(path=path, status=404))
     expected = {"path": label, "role": "none", "status": "404", "degraded": "none"}
     assert noted == [("requests", 1, expected)]
 

@@ -8,11 +8,13 @@ from typing import Any, cast
 import pytest
 
 from penchant.platform.errors import UnreachableError
+from penchant.serve.gate.gate import Refusal
 from penchant.serve.routes.observe import Seen
 from penchant.serve.watch.observers import Observers
 from penchant.serve.watch.scrape import _agent_url, only_ours, scrape
 
 SEEN = cast(Seen, "seen")
+REFUSAL = Refusal(path="/v1/score", status=422)
 
 
 class Notes:
@@ -22,15 +24,15 @@ class Notes:
     def answered(self, seen: Seen) -> None:
         self.told.append(seen)
 
-    def refused(self, path: str, status: int) -> None:
-        self.told.append((path, status))
+    def refused(self, refusal: Refusal) -> None:
+        self.told.append(refusal)
 
 
 class Breaks:
     def answered(self, seen: Seen) -> None:
         raise ValueError("what a user wrote")
 
-    def refused(self, path: str, status: int) -> None:
+    def refused(self, refusal: Refusal) -> None:
         raise KeyError("what a user wrote")
 
 
@@ -42,8 +44,8 @@ def test_an_error_of_one_watcher_is_counted_and_the_others_are_told(
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             watchers.answered(SEEN)
-        watchers.refused("/v1/score", 422)
-    assert before.told == after.told == [SEEN] * 3 + [("/v1/score", 422)]
+        watchers.refused(REFUSAL)
+    assert before.told == after.told == [*[SEEN] * 3, REFUSAL]
     assert errors == ["Breaks"] * 4
     assert watchers.errors == 4
     assert len(caplog.records) == 1  # a minute has not passed

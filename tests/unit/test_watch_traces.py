@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
 
 from penchant.serve.answering.panel import Verdict
+from penchant.serve.gate.gate import Refusal
 from penchant.serve.routes.observe import Seen
 from penchant.serve.watch.traces import Traces
 from penchant.serve.wire.schema import Answer, LeftOut, Result
@@ -110,10 +112,38 @@ def test_answers_are_traces_of_their_own() -> None:
     assert len({span.context.trace_id for span in spans.get_finished_spans()}) == 2
 
 
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, StatusCode.ERROR), (500, StatusCode.ERROR), (422, StatusCode.UNSET)]
+)
+def test_a_refusal_is_a_span_of_its_callers_trace_without_what_the_user_wrote(
+    status: int, code: StatusCode
+) -> None:
+    """An outage must be seen where people look for it."""
+    spans = InMemorySpanExporter()
+    traces, path = Traces(spans), "/v1/users/ann@example.org"
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    traces.refused(
+        Refusal(path=path, status=status, request_id="r1", latency_ms=25.0, traceparent=parent)
+    )
+    traces.close()
+    (span,) = spans.get_finished_spans()
+    assert span.context.trace_id == 0x0AF7651916CD43DD8448EB211C80319C
+    assert span.status.status_code == code
+    assert span.end_time is not None
+    assert span.start_time is not None
+    assert span.end_time - span.start_time == 25_000_000
+    assert dict(span.attributes or {}) == {
+        "http.route": "/v1/users",
+        "http.response.status_code": status,
+        "penchant.request_id": "r1",
+    }
+    assert "ann" not in span.name
+
+
 def test_without_a_collector_nothing_is_made() -> None:
     traces = Traces()
     traces.answered(SEEN)
-    traces.refused("/v1/score", 422)
+    traces.refused(Refusal(path="/v1/score", status=422))
     traces.close()
     assert traces._provider is None
 
