@@ -109,14 +109,21 @@ class HistoryWriter:
             window = self._enough(window)
         history = history_of(log, requests, window)
         columns = self._columns(log, history)
-        lengths = sum(self._table.lengths[column] for column in columns)
-        size = np.where(self.items.lengths[columns[0]] > 0, lengths, 0)
-        size[size > self.settings.max_tokens] = 0
+        size = self._sizes(columns)
         if kept is not None:
             size[~kept] = 0
         chosen = self._choose(history, columns[0], size, requests)
         events = np.bincount(history.request[chosen], minlength=len(requests))
         return self._put_together(columns, chosen, events), events
+
+    def count_written(self, log: EventLog, requests: Requests, window: Window) -> tuple[int, int]:
+        """Events of the requests' histories, and how many of them can be written at all.
+
+        The others have no text, or are over the budget alone.
+        """
+        history = history_of(log, requests, window)
+        size = self._sizes(self._columns(log, history))
+        return len(size), int((size > 0).sum())
 
     def state(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """What `from_state` needs: a part for JSON, and arrays."""
@@ -178,6 +185,13 @@ class HistoryWriter:
         at += len(gaps)
         columns.append(np.full(len(row), at, dtype=np.int64))
         return columns
+
+    def _sizes(self, columns: list[NDArray[np.int64]]) -> NDArray[np.int64]:
+        """Tokens of each event, none where it cannot be written. (E,)"""
+        lengths = sum(self._table.lengths[column] for column in columns)
+        size = np.where(self.items.lengths[columns[0]] > 0, lengths, 0)
+        size[size > self.settings.max_tokens] = 0
+        return size
 
     def _choose(
         self,

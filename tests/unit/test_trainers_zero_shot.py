@@ -204,6 +204,21 @@ def test_a_refit_is_not_asked_again(tiny, tmp_path, monkeypatch):
     np.testing.assert_array_equal(first, again)
 
 
+def test_who_waits_is_told_what_histories_cannot_tell_and_nothing_is_asked_of_empty_ones(
+    tiny, world
+):
+    """A third of the items have twelve words, which a history of eight tokens has no room for."""
+    past, told = world("events").past, []
+    history = HistoryText(max_tokens=8, gaps=False)
+    recipe = ZeroShotRecipe(kind="zero_shot", base=str(tiny), history=history)
+    long = " ".join(["w1"] * 12)
+    member = fit_zero_shot(recipe, replace(past, texts=("w1", long, "w2") * 10), told.append)
+    member.score(past.log, world("events").asked())
+    assert re.search(r" histories read; [\d,]+ of [\d,]+ events in histories", told[-1])
+    with pytest.raises(DataError, match=r"zero_shot: none of the .* at most 8 tokens"):
+        fit_zero_shot(recipe, replace(past, texts=(long,) * 30))
+
+
 @pytest.mark.parametrize("place", ["events", "binary"])
 def test_who_waits_is_told_how_much_is_read(tiny, world, place):
     member, requests, told = member_of(tiny, world(place)), world(place).asked(), []

@@ -20,6 +20,7 @@ from penchant.platform.text import HistoryWriter, TokenLists
 from penchant.platform.timeline import Window
 from penchant.trainers.member import Past
 from penchant.trainers.text.batches import Frame, Padded, in_groups, padded
+from penchant.trainers.text.left_out import words_of_left_out
 from penchant.trainers.text.network import Pool
 from penchant.trainers.text.own import own_items, places
 
@@ -48,7 +49,7 @@ class TextPlan:
     """The latest requests before the cut-off, written down as text.
 
     Raises:
-        DataError: there is nothing to learn from, or one class only.
+        DataError: there is nothing to learn from, nothing to read, or one class only.
     """
 
     def __init__(
@@ -75,6 +76,8 @@ class TextPlan:
                 f"text: all {len(label)} requests before the cut-off have the label {label[0]:g}; "
                 "expected yes and no. Move the blocks later, or check the labels."
             )
+        #: in words, what the histories do not tell; "" where they tell all
+        self.left_out = words_of_left_out("text", writer, past.log, self.requests, recipe.window)
         draw = np.exp(0.5 * log_share.astype(np.float64))
         self._draw = draw / draw.sum()
         self._share = np.exp(log_share.astype(np.float64))

@@ -68,7 +68,8 @@ def train_text(
         resume: checkpoint to go on from; any number of workers and any ZeRO stage may have made it.
         sharding: how weights and optimizer are spread over the workers, or the dial for that.
         steps: is told of every step and epoch.
-        tell: is told by every worker, before training, how memory is spread and what it will take.
+        tell: is told by every worker, before training, how memory is spread, what it will take, and
+            how many events cannot be written.
 
     Returns:
         The member with the best weights on `select` (None on other workers than the first), and
@@ -85,7 +86,7 @@ def train_text(
     words = read_words(recipe, past, network.base.config)
     plan = TextPlan(recipe, past, words.writer, words.frame, words.log_share)
     chosen, memory = plan_memory(sharding, network, recipe, group)
-    tell(memory)
+    tell("; ".join(filter(None, (memory, plan.left_out))))
     token_flops = flops_per_token(network)
     engine = start_text(network, recipe, chosen)
     course, best = Course(), dict[str, torch.Tensor]()

@@ -40,7 +40,7 @@ def read_words(recipe: TextRecipe, past: Past, config: PretrainedConfig) -> Word
         ConfigError: histories would be longer than the model reads.
         DataError: no item has a text.
     """
-    if not any(past.texts):
+    if not any(text.strip() for text in past.texts):
         raise DataError(
             "text: no item has a text, expected a language model to have something to read. Give "
             "data.items with a `text` column, or use members that need ids alone."

@@ -26,17 +26,19 @@ from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.events import EventLog
 from penchant.platform.language_models import load_model, load_tokenizer, weights_digest
 from penchant.platform.recipes import ZeroShotRecipe
-from penchant.platform.requests import Requests
+from penchant.platform.requests import Requests, latest_requests
 from penchant.platform.text import HistoryWriter, TokenLists, tokenizer_pieces
 from penchant.trainers.accelerator import own_device
 from penchant.trainers.member import Past, read_card, read_tensors, write_member
 from penchant.trainers.text.batches import like_lengths
+from penchant.trainers.text.left_out import words_of_left_out
 from penchant.trainers.text.length import refuse_too_long
 from penchant.trainers.text.prompts import Prompt, Tokens, binary_prompt, next_item_prompt
 
 __all__ = ["Begun", "ZeroShotMember", "begin", "continue_", "fit_zero_shot"]
 
 _PROMPT_TOKENS = 4096  # in the model at once, padding included; their keys and values are kept
+_LOOKED_AT = 2000  # latest requests before the cut-off, to see whether histories can be written
 _TAIL_TOKENS = 1024  # each with logits over the whole vocabulary
 
 
@@ -211,7 +213,7 @@ def fit_zero_shot(
 
     Raises:
         ConfigError: the base cannot be used, or reads fewer tokens than the recipe asks for.
-        DataError: no item has a text.
+        DataError: no item has a text, or none of the events before the cut-off can be written.
     """
     if not any(text.strip() for text in past.texts):
         raise DataError(
@@ -224,14 +226,17 @@ def fit_zero_shot(
     prompt = (binary_prompt if binary else next_item_prompt)(tokenizer, recipe.question)
     refuse_too_long(recipe, model.config, prompt.size, "of the question")
     pieces = tokenizer_pieces(tokenizer)
+    writer = HistoryWriter.make(recipe.history, past.texts, tuple(past.types), pieces)
+    like_these = latest_requests(past.log, past.spec, past.until_ms, _LOOKED_AT, seed=0)
+    lost = words_of_left_out("zero_shot", writer, past.log, like_these, recipe.window)
     return ZeroShotMember(
         recipe=recipe,
         binary=binary,
         base_sha256=weights_digest(recipe.base),
         prompt=prompt,
-        writer=HistoryWriter.make(recipe.history, past.texts, tuple(past.types), pieces),
+        writer=writer,
         model=model,
-        tell=tell,
+        tell=lambda words: tell("; ".join(filter(None, (words, lost)))),
     )
 
 
