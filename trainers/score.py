@@ -61,6 +61,8 @@ def keep_member(
 ) -> None:
     """Save a member, its scores on every block, and last its facts: then it counts as done.
 
+    A model card tells how good it was on blocks that it has not learned from.
+
     Args:
         facts: what is kept beside its size and cost, such as `until_ms`, its cut-off; `soup_of`
             names the members whose mean it is.
@@ -76,7 +78,7 @@ def keep_member(
         else:
             scores = run.read_predictions(block, same_as, asked.row)
         run.write_predictions(block, member_id, asked.row, scores)
-        if cards:
+        if cards and _held_out(asked, facts):
             measured[block] = _means(scores, asked)
     for card in cards:
         tell_measured(card, log, facts, measured)
@@ -100,6 +102,12 @@ def _keep_lineage(
     directory = run.member(member_id)
     for place in {directory, *(card.parent for card in directory.rglob("README.md"))}:
         write_learned(place, own, sources)
+
+
+def _held_out(requests: Requests, facts: Mapping[str, object]) -> bool:
+    """Whether a block begins at the member's cut-off or later; a refit has learned from some."""
+    until_ms = facts.get("until_ms")
+    return not isinstance(until_ms, int) or bool((requests.time_ms >= until_ms).all())
 
 
 def _means(scores: NDArray[np.float32], requests: Requests) -> dict[str, float]:

@@ -40,6 +40,26 @@ def test_the_card_of_a_model_tells_its_data_and_how_good_it_was(
     assert card.count("\n| `select` | ") == 1
 
 
+@pytest.mark.parametrize("place", ["baskets", "binary"])
+@pytest.mark.parametrize("held_out", [True, False])
+def test_the_card_of_a_model_is_silent_on_blocks_that_it_has_learned_from(
+    place, held_out, world, recipes, fit_member, tmp_path
+):
+    """As a refit has from `select`: one request before the cut-off, and the mean is no proof."""
+    here, run = world(place), RunDirectory(tmp_path)
+    member, asked = fit_member(recipes["text"], here.past), here.asked()
+    asked = asked.take(np.argsort(asked.time_ms, kind="stable"))
+    first_ms = int(asked.time_ms[0])
+    later = asked.take(np.flatnonzero(asked.time_ms > first_ms))
+    blocks = {Block.SELECT: asked, Block.TEST: later}
+    facts = {"until_ms": first_ms if held_out else first_ms + 1}
+    keep_member(run, "m", member, here.log, blocks, facts, exclude_seen=False)
+    card = (run.member("m") / "README.md").read_text()
+    assert card.count("`select`") == held_out
+    assert card.count("| `test` | ") == 1
+    assert len(run.read_predictions(Block.SELECT, "m", asked.row)) == len(asked)
+
+
 def test_seen_items_are_all_that_came_before_the_request(make_log):
     log = make_log([(0, 1, 2, 0), (0, 5, 0, 1), (0, 5, 2, 1), (1, 5, 1, 0), (0, 9, 1, 2)], 3)
     requests = all_requests(log, Spec(unit="group"), 0, 99)

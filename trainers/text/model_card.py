@@ -27,8 +27,9 @@ def model_card(recipe: TextRecipe, parameters: int, facts: Mapping[str, Any]) ->
     """Markdown with the metadata block that model hubs read.
 
     Args:
-        facts: `until_ms` (nothing from then on was learned from), `requests` learned from, `task`,
-            and the best epoch's `select_loss`, `metric`, `select_metric`.
+        facts: `until_ms` (nothing from then on was learned from), `requests` learned from, `task`.
+            How good it was on `select` is left to `tell_measured`, which knows whether it was
+            learned from.
     """
     lines = [
         *_head(recipe.base, f"{recipe.label}: fine-tuned on user histories"),
@@ -37,8 +38,6 @@ def model_card(recipe: TextRecipe, parameters: int, facts: Mapping[str, Any]) ->
         f"| parameters | {parameters:,} |",
         f"| window | {recipe.window.label} |",
         f"| learned from | {facts['requests']:,} requests before {_moment(facts['until_ms'])} |",
-        f"| `select` loss | {facts['select_loss']:.4f} |",
-        f"| `select` {facts['metric']} | {facts['select_metric']:.4f} |",
         "",
         "Plain transformers loads the model; the heads that turn states into scores are in",
         "`head.safetensors`, and the recipe in `member.json`.",
@@ -73,7 +72,7 @@ def tell_measured(
 
     Args:
         facts: of the member; `until_ms` is its cut-off.
-        measured: means over the requests of each block.
+        measured: means over the requests of each block that was not learned from.
     """
     lines = [card.read_text(), "## Data and quality", "", "| | |", "|---|---|"]
     if isinstance(until_ms := facts.get("until_ms"), int):
