@@ -12,7 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,17 @@ import pytest
 import torch
 import torch.distributed
 import transformers
+from safetensors.torch import load_file
 
 from penchant.ensembles.experiment import run_experiment
 from penchant.platform.config import load_experiment
-from penchant.platform.errors import ConfigError
+from penchant.platform.errors import ConfigError, RunError
 from penchant.platform.language_models import load_tokenizer
 from penchant.platform.progress import Progress
 from penchant.platform.text import HistoryWriter, tokenizer_pieces
 from penchant.platform.text_recipes import HistoryText, TextRecipe
 from penchant.trainers.course import Group
+from penchant.trainers.pretrain import training
 from penchant.trainers.pretrain.corpus import Corpus, make_corpus
 from penchant.trainers.pretrain.plan import Asker, PretrainSettings, drawn
 from penchant.trainers.pretrain.run import pretrain
@@ -39,6 +41,7 @@ from penchant.trainers.pretrain.training import Stand, pretrain_model
 from penchant.trainers.pretrain.worker import keep_model
 from penchant.trainers.text.batches import frame_of
 from penchant.trainers.zero.stages import Sharding
+from penchant.trainers.zero.state import _holders
 
 pytestmark = pytest.mark.slow
 
@@ -46,6 +49,19 @@ pytestmark = pytest.mark.slow
 TOLERANCE = 2e-5
 KINDS = ("red wine", "milk two", "brown bread", "white seven", "one milk", "three four")
 STEPS, STOP = 60, 30
+
+
+def ruin_weights(step: int) -> None:
+    """This worker's part of the weights is no numbers after a step."""
+    plain = training._step
+
+    def ruining(ready: Any, at: int) -> Any:
+        found = plain(ready, at)
+        for held in _holders(ready.engine) if at + 1 == step else ():
+            held.data.fill_(torch.nan)
+        return found
+
+    training._step = ruining
 
 
 def work(task_path: str, rank: int, workers: int) -> None:
@@ -57,15 +73,18 @@ def work(task_path: str, rank: int, workers: int) -> None:
         "gloo", init_method=f"file://{out}/rendezvous", rank=rank, world_size=workers
     )
     settings = PretrainSettings.model_validate(task["settings"])
+    if task.get("ruined", {}).get("rank") == rank:
+        ruin_weights(task["ruined"]["step"])
 
     def report(stand: Stand, checkpoint: Path | None) -> None:
-        if checkpoint is not None and stand.step == task["stop"]:
-            shutil.copytree(checkpoint, out / "checkpoint")
+        if checkpoint is not None and task["stop"] in (stand.step, None):
+            shutil.copytree(checkpoint, out / "checkpoint", dirs_exist_ok=True)
+            (out / "kept").write_text(str(stand.step))
         torch.distributed.barrier()
         if stand.step == task["stop"]:
             raise KeyboardInterrupt
 
-    with contextlib.suppress(KeyboardInterrupt):
+    with _written_down(out / f"refused-{rank}"), contextlib.suppress(KeyboardInterrupt):
         found = pretrain_model(
             settings,
             Corpus.load(out.parent / "corpus.safetensors"),
@@ -78,6 +97,15 @@ def work(task_path: str, rank: int, workers: int) -> None:
             keep_model(found, settings, out)
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _written_down(place: Path) -> Iterator[None]:
+    """What a training refuses to go on for stands in a file."""
+    try:
+        yield
+    except RunError as error:
+        place.write_text(str(error))
 
 
 def _finished(command: list[str]) -> Any:
@@ -112,15 +140,31 @@ class Trainings:
         self, name: str, *, workers: int, stage: int = 0, stop: int = -1, resume: str | None = None
     ) -> dict[str, Any]:
         """What stands in `result.json`; nothing where the run was stopped."""
+        place = None if resume is None else str(self.root / resume / "checkpoint")
+        task = {"settings": self.settings, "stage": stage, "stop": stop, "resume": place}
+        out = self._work(name, workers, task)
+        return {} if stop >= 0 else json.loads((out / "result.json").read_text())
+
+    def diverged(
+        self, name: str, *, workers: int, stage: int, ruined: int = 0, **changed: Any
+    ) -> tuple[Path, str]:
+        """Directory of a run that is refused, with its last checkpoint, and what is said of it.
+
+        Args:
+            ruined: the step after which the last worker's weights are no numbers.
+        """
+        settings = self.settings.model_copy(update=changed)
+        task = {"settings": settings, "stage": stage, "stop": None, "resume": None}
+        task["ruined"] = {"step": ruined, "rank": workers - 1}
+        out = self._work(name, workers, task)
+        (said,) = {(out / f"refused-{rank}").read_text() for rank in range(workers)}
+        return out, said
+
+    def _work(self, name: str, workers: int, task: dict[str, Any]) -> Path:
+        """Let so many processes do a task; their directory."""
         out = self.root / name
         out.mkdir()
-        task = {
-            "out": str(out),
-            "settings": self.settings.model_dump(mode="json"),
-            "stage": stage,
-            "stop": stop,
-            "resume": None if resume is None else str(self.root / resume / "checkpoint"),
-        }
+        task |= {"out": str(out), "settings": task["settings"].model_dump(mode="json")}
         (out / "task.json").write_text(json.dumps(task))
         commands = [
             [sys.executable, __file__, str(out / "task.json"), str(rank), str(workers)]
@@ -129,7 +173,7 @@ class Trainings:
         with ThreadPoolExecutor(workers) as pool:
             for process in pool.map(_finished, commands):
                 assert process.returncode == 0, process.stdout[-3000:]
-        return {} if stop >= 0 else json.loads((out / "result.json").read_text())
+        return out
 
 
 def _faithful_log(make_log: Callable[..., Any]) -> Any:
@@ -205,6 +249,25 @@ def test_a_run_that_was_cut_ends_like_one_that_was_not(kind, trainings):
     resumed = here.run("cut-on", workers=1, resume="cut")
     np.testing.assert_allclose(resumed["losses"], here.alone["losses"], rtol=1e-6, atol=0)
     assert resumed["perplexity"] == pytest.approx(here.alone["perplexity"], rel=1e-6)
+
+
+def test_weights_that_one_worker_has_ruined_stop_all_and_are_not_kept(trainings):
+    out, said = trainings("encoder").diverged("ruined", workers=2, stage=3, ruined=3, steps=6)
+    assert "weights or moments are no numbers after step 3, expected a number" in said
+    assert "The checkpoint after step 2 is kept." in said  # of 6 steps each is
+    assert (out / "kept").read_text() == "2"
+    state = load_file(out / "checkpoint" / "state.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in state.values())
+
+
+def test_weights_that_are_numbers_but_answer_with_none_are_not_kept(trainings):
+    # 1e19 squared is more than fp32 holds: norms of such states are no numbers
+    out, said = trainings("encoder").diverged(
+        "overflow", workers=1, stage=0, steps=1, learning_rate=1e19
+    )
+    assert "the loss is nan on held-out histories after step 1" in said
+    assert "No step was kept." in said
+    assert not (out / "checkpoint").exists()
 
 
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])

@@ -5,6 +5,7 @@ Letters: M places that are asked, H width, W words of the vocabulary.
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -26,7 +27,7 @@ __all__ = [
     "build_pretrain_network",
     "fresh_parameters",
     "frequency_perplexity",
-    "perplexities",
+    "held_out_losses",
 ]
 
 _JUDGED_ROWS = 8  # that pass through the model at once
@@ -106,11 +107,13 @@ def asked_loss(logits: Tensor, asked: Asked) -> Tensor:
     return functional.cross_entropy(logits, asked.answers.to(logits.device), reduction="sum")
 
 
-def perplexities(
+def held_out_losses(
     network: PretrainNetwork, asked: Asked, group: Group, *, embeddings: bool
 ) -> dict[str, float]:
-    """`model`, and where wanted `embeddings` (states against the input embeddings, without the
-    head): exp of the mean cross-entropy. The workers share the rows; each needs whole weights.
+    """Mean cross-entropy in nats of the `model`, alike on all workers, which share the rows.
+
+    Where wanted and possible also of its `embeddings`: states against the input embeddings, without
+    the head. Each worker needs whole weights.
     """
     sums = torch.zeros(2, dtype=torch.float64)
     mine = np.arange(group.rank, len(asked.ids), group.workers)
@@ -121,8 +124,8 @@ def perplexities(
             bare = network.by_embeddings() if embeddings else None
             sums[1] += float("nan") if bare is None else asked_loss(bare, some).cpu()
     means = group.total(sums) / max(len(asked.answers), 1)
-    found = dict(zip(("model", "embeddings"), means.exp().tolist(), strict=True))
-    return {name: value for name, value in found.items() if value == value}
+    model, bare_loss = means.tolist()
+    return {"model": model} | ({} if math.isnan(bare_loss) else {"embeddings": bare_loss})
 
 
 def frequency_perplexity(rows: TokenLists, asked: Asked, words: int) -> float:

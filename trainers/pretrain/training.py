@@ -18,24 +18,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from penchant.platform.errors import RunError
 from penchant.trainers.course import Group
 from penchant.trainers.pretrain.corpus import Corpus
 from penchant.trainers.pretrain.engine import Ready, start_pretraining
-from penchant.trainers.pretrain.network import asked_loss, frequency_perplexity, perplexities
-from penchant.trainers.pretrain.plan import PretrainSettings, batch_rows, drawn, total_steps
+from penchant.trainers.pretrain.judging import check_loss, judge_base, judge_step
+from penchant.trainers.pretrain.network import asked_loss, frequency_perplexity
+from penchant.trainers.pretrain.plan import Asked, PretrainSettings, batch_rows, drawn, total_steps
 from penchant.trainers.sequence.engine import share_of_rate
 from penchant.trainers.zero.held import held_by_worker
 from penchant.trainers.zero.memory_plan import Dial
 from penchant.trainers.zero.stages import (
     Sharding,
     full_weights,
-    gathered,
     load_sharded,
     save_sharded,
 )
 
 __all__ = ["Pretrained", "Stand", "pretrain_model"]
+
+_JUDGED_ROWS = 8  # of each worker: held out, to see whether a checkpoint is worth keeping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,9 @@ class _Course:
     losses: list[float] = field(default_factory=list)  # of each step
     tokens: int = 0
     seconds: float = 0.0
-    before: dict[str, float] = field(default_factory=dict)
+    before: dict[str, float] = field(default_factory=dict)  # perplexities of the base
+    kept_step: int = 0  # the last one with a checkpoint
+    after: float = math.nan  # loss on all held-out rows, once all steps are made
 
 
 def pretrain_model(
@@ -85,7 +88,7 @@ def pretrain_model(
 
     Raises:
         ConfigError: the model does not fit the memory.
-        RunError: the loss is no number any more; the last good checkpoint is kept.
+        RunError: the loss or a weight is no number any more; the last good checkpoint is kept.
     """
     ready = start_pretraining(settings, corpus.rows, group, sharding)
     engine = ready.engine
@@ -94,14 +97,11 @@ def pretrain_model(
     course = _Course()
     if resume is not None:
         course = _Course(**load_sharded(engine, resume)["course"])
+        course.kept_step = course.step
     else:
-        with gathered(engine):
-            course.before = perplexities(
-                engine.module, held_out, group, embeddings=bool(ready.fresh)
-            )
-    _train(ready, course, report)
-    with gathered(engine):
-        after = perplexities(engine.module, held_out, group, embeddings=False)
+        losses = judge_base(engine, held_out, group, embeddings=bool(ready.fresh))
+        course.before = {name: _perplexity(loss) for name, loss in losses.items()}
+    _train(ready, held_out, course, report)
     weights = {name.removeprefix("model."): t for name, t in full_weights(engine).items()}
     held = held_by_worker(engine, group)
     if group.rank:
@@ -111,7 +111,7 @@ def pretrain_model(
         "perplexity": {
             "frequencies": frequency_perplexity(corpus.rows, held_out, words),
             **{f"before_{name}": value for name, value in course.before.items()},
-            "after": after["model"],
+            "after": _perplexity(course.after),
             "asked_tokens": len(held_out.answers),
         },
         "fresh": [name.removeprefix("model.") for name in ready.fresh],
@@ -126,7 +126,12 @@ def pretrain_model(
     return Pretrained(weights=weights, facts=facts)
 
 
-def _train(ready: Ready, course: _Course, report: Callable[[Stand, Path | None], None]) -> None:
+def _train(
+    ready: Ready,
+    held_out: Asked,
+    course: _Course,
+    report: Callable[[Stand, Path | None], None],
+) -> None:
     """All steps that are left, told fifty times or each fifty steps, kept ten times or each 500."""
     engine, steps = ready.engine, total_steps(ready.settings, len(ready.rows))
     told, kept = min(math.ceil(steps / 50), 50), min(math.ceil(steps / 10), 500)
@@ -139,6 +144,7 @@ def _train(ready: Ready, course: _Course, report: Callable[[Stand, Path | None],
         for one, rate in zip(engine.optimizer.param_groups, rates, strict=True):
             one["lr"] = rate * share
         loss, tokens = _step(ready, course.step)
+        check_loss(loss, f"at step {course.step + 1}", course.kept_step)
         course.losses.append(loss)
         course.tokens += tokens
         course.step += 1
@@ -153,13 +159,31 @@ def _train(ready: Ready, course: _Course, report: Callable[[Stand, Path | None],
             loss=float(np.mean(course.losses[since:])),
             tokens_per_s=(course.tokens - read) / seconds,
         )
+        if keep:
+            _judge(ready, held_out, course, last=course.step == steps)
         _report(ready, course, stand, keep, report)
         began, since, read = time.perf_counter(), course.step, course.tokens
+
+
+def _perplexity(loss: float) -> float:
+    """Infinite, not an error, where it is too large for a number."""
+    return float(torch.tensor(loss, dtype=torch.float64).exp())
 
 
 def _last_loss(course: _Course) -> float:
     """Of the last step, or on the held-out histories before the first one."""
     return course.losses[-1] if course.losses else math.log(course.before["model"])
+
+
+def _judge(ready: Ready, held_out: Asked, course: _Course, *, last: bool) -> None:
+    """See that the weights are worth a checkpoint: at the end by all rows, before it by a few."""
+    group = ready.group
+    few = np.arange(min(_JUDGED_ROWS * group.workers, len(held_out.ids)))
+    asked = held_out if last else held_out.take(few)
+    loss = judge_step(ready.engine, asked, group, course.step, course.kept_step)
+    course.kept_step = course.step
+    if last:
+        course.after = loss
 
 
 def _report(
@@ -193,10 +217,4 @@ def _step(ready: Ready, step: int) -> tuple[float, int]:
         engine.backward(loss * group.workers * parts)
         engine.step()
         total += loss.detach().cpu()
-    found = float(group.total(total))
-    if not math.isfinite(found):
-        raise RunError(
-            f"pretrain: the loss is {found} at step {step + 1}, expected a number. The last "
-            "checkpoint is kept. Begin anew with a lower --learning-rate and --resume never."
-        )
-    return found, int(asked.mask.sum())
+    return float(group.total(total)), int(asked.mask.sum())

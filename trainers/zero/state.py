@@ -7,6 +7,7 @@ last one padded. Moments exist from the first update on.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn import functional
 __all__ = [
     "MOMENTS",
     "held_bytes",
+    "is_finite",
     "learning",
     "link_state",
     "make_state",
@@ -142,6 +144,17 @@ def held_bytes(engine: Any) -> dict[str, int]:
         for value in _adam(engine).state[holder].values():
             optimizer.add(value)
     return {"weights": weights.num_bytes, "optimizer": optimizer.num_bytes}
+
+
+def is_finite(engine: Any) -> bool:
+    """Whether this worker's part of the learning weights and of their moments is all numbers."""
+    adam = _adam(engine)
+    held = list[Tensor]()
+    for holder in _holders(engine):
+        held += [holder.data, *adam.state.get(holder, {}).values()]
+    # extremes are no numbers where anything is not; `isfinite` would need as much memory again
+    extremes = [value for t in held if t.numel() for value in torch.aminmax(t)]
+    return all(math.isfinite(value) for value in extremes)
 
 
 class _Storage:
