@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -41,8 +40,9 @@ class Learned:
 def learned_here(log: Path, until_ms: int) -> Learned:
     """What is learned from a run's log directory up to a cut-off."""
     card = _read(log / "log.json")
-    data = card.get("source", {}).get("data")
-    return Learned(events=card.get("fingerprint"), origin=data and _origin(data), until_ms=until_ms)
+    source = card.get("source")
+    origin = _origin(source) if source else None
+    return Learned(events=card.get("fingerprint"), origin=origin, until_ms=until_ms)
 
 
 def read_learned(source: Path) -> list[Learned]:
@@ -74,10 +74,17 @@ def write_learned(directory: Path, own: Iterable[Learned], sources: Iterable[Pat
     write_json(directory / _FILE, [asdict(latest[key]) for key in sorted(latest)])
 
 
-def _origin(data: Mapping[str, Any]) -> str:
-    """Of a log's settings: the named source, or the paths as they are given, from the root."""
-    paths = data.get("source") or [os.path.abspath(path) for path in data["events"]["paths"]]
-    return hashlib.sha256(json.dumps(paths).encode()).hexdigest()
+def _origin(source: Mapping[str, Any]) -> str:
+    """Of what a log was built from: the named source, or the paths as given and where they lead.
+
+    Files' own names do not count, so that a pattern stays the same when it finds one more. No path
+    is read from the working directory, which is another one in workers.
+    """
+    data = source["data"]
+    places = {str(Path(file["path"]).parent) for file in source["files"]}
+    given = [Path(path).name for path in (data.get("events") or {}).get("paths", ())]
+    named = data.get("source") or [given, sorted(places)]
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
 def _without_record(source: Path) -> list[Learned]:

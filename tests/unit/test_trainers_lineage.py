@@ -21,6 +21,7 @@ from penchant.platform.text_recipes import TextRecipe
 from penchant.platform.timeline import Block
 from penchant.trainers.base_models import refuse_future
 from penchant.trainers.fit import learned_from
+from penchant.trainers.lineage import learned_here
 from penchant.trainers.pretrain import run as pretraining
 from penchant.trainers.pretrain.plan import PretrainSettings
 from penchant.trainers.pretrain.worker import MODEL, RESULT_FILE
@@ -168,6 +169,36 @@ def test_a_log_that_has_grown_is_the_same_log(late, keep, experiment, write_log,
     grown = prepare(experiment(EARLY), RunDirectory(tmp_path / "runs" / "grown"))
     with pytest.raises(ConfigError, match="this log, when it held more or fewer events, until"):
         begin(grown, member)
+
+
+def _log(place, given, files, source=None):
+    data = {"source": source, "events": given and {"paths": [given]}}
+    built = {"data": data, "files": [{"path": file} for file in files]}
+    write_json(place / "log.json", {"fingerprint": "a", "source": built})
+    return place
+
+
+@pytest.mark.parametrize(
+    ("given", "files", "source", "same"),
+    [
+        ("/shop/day-*.csv", ["/shop/day-1.csv", "/shop/day-2.csv"], None, True),
+        ("day-*.csv", ["/shop/day-1.csv"], None, True),  # from there
+        ("/other/day-*.csv", ["/other/day-1.csv"], None, False),
+        ("/shop/all.csv", ["/shop/all.csv"], None, False),
+        (None, ["/shop/day-1.csv"], "groceries", False),
+    ],
+)
+def test_a_log_is_the_same_where_the_same_paths_lead_to_the_same_place(
+    tmp_path, given, files, source, same
+):
+    first = _log(tmp_path / "first", "/shop/day-*.csv", ["/shop/day-1.csv"])
+    other = _log(tmp_path / "other", given, files, source)
+    assert (learned_here(first, 1).origin == learned_here(other, 1).origin) is same
+
+
+def test_a_named_source_is_the_same_wherever_it_is_installed(tmp_path):
+    first, other = (_log(tmp_path / at, None, [f"/{at}/groceries.csv"], "groceries") for at in "ab")
+    assert learned_here(first, 1) == learned_here(other, 1)
 
 
 def test_later_events_of_another_log_are_told_and_earlier_ones_are_not(
