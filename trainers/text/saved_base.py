@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModel, PreTrainedModel
 
 from penchant.platform.errors import DataError
-from penchant.platform.language_models import without_bars
+from penchant.platform.model_files import without_bars
 from penchant.trainers.member import MODEL_FILE, check_tensors
 
 __all__ = ["load_saved_base"]
