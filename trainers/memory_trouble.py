@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Literal
 
 from penchant.platform.errors import RunError
+from penchant.platform.recipes import TextRecipe
 from penchant.platform.store import write_json
 
-__all__ = ["keep_plan", "out_of_memory", "ran_out"]
+__all__ = ["keep_plan", "out_of_memory", "ran_out", "smaller_batch"]
 
 _PLAN = "plan.json"
 
@@ -51,3 +53,12 @@ def out_of_memory(error: BaseException, place: Path, dials: str) -> RunError:
         f"training ran out of memory ({type(error).__name__}: {said}). {plan} To need less, "
         f"{dials}. The last checkpoint is kept, and the same command goes on from it."
     )
+
+
+def smaller_batch(recipe: TextRecipe, task: Literal["next_item", "binary"]) -> list[str]:
+    """Settings of a text member that make what passes through its model at once take less."""
+    lowered = "batch_requests or history.max_tokens"
+    if task == "next_item" and recipe.negatives:
+        lowered = "batch_requests, history.max_tokens or negatives"
+    dials = ["raise accumulation", f"lower {lowered}"]
+    return dials if recipe.gradient_checkpointing else [*dials, "set gradient_checkpointing"]

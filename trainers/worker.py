@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import TypeAdapter
@@ -29,7 +29,7 @@ from penchant.platform.tracking import Trackers, track
 from penchant.trainers.course import Epoch, Group, last_checkpoint
 from penchant.trainers.fit import learned_from
 from penchant.trainers.member import Member, Past
-from penchant.trainers.memory_trouble import keep_plan
+from penchant.trainers.memory_trouble import keep_plan, smaller_batch
 from penchant.trainers.refusal import refusing
 from penchant.trainers.score import keep_member
 from penchant.trainers.step_log import StepLog
@@ -59,9 +59,10 @@ def train_group(task: dict[str, Any]) -> None:
     # `recipe.json` in it says whose it is.
     with last_checkpoint(group) as checkpoint:
         begun = None if checkpoint is None else (checkpoint / _RECIPE).read_text()
+    task_kind = prepared.experiment.requests.task
     for recipe in sorted(todo, key=lambda r: r.model_dump_json() != begun):
         work = partial(_train_one, prepared, recipe, task, group)
-        if not refusing(work, place_of(task), group, _dials(recipe)):
+        if not refusing(work, place_of(task), group, _dials(recipe, task_kind)):
             return
 
 
@@ -130,13 +131,12 @@ def place_of(task: dict[str, Any]) -> Path:
     return Path(task["storage"], task["name"])
 
 
-def _dials(recipe: SequenceRecipe | TextRecipe) -> str:
+def _dials(recipe: SequenceRecipe | TextRecipe, task: Literal["next_item", "binary"]) -> str:
     """What makes a training smaller."""
     if isinstance(recipe, TextRecipe):
         return (
             "set resources.memory (zero2 or zero3 with more resources.workers, offload on a GPU), "
-            "raise accumulation, lower batch_requests or history.max_tokens, take fewer layers, "
-            "adapters (lora) or gradient_checkpointing"
+            f"{', '.join(smaller_batch(recipe, task))}, take fewer layers or adapters (lora)"
         )
     return "lower batch_tokens, size, or batch_items and drawn_items of text_training"
 

@@ -6,7 +6,12 @@ from typing import Any
 
 import pytest
 
+from penchant.platform.cluster import Budget
 from penchant.platform.errors import ConfigError
+from penchant.platform.text_recipes import TextRecipe
+from penchant.trainers.memory_trouble import smaller_batch
+from penchant.trainers.worker import _dials
+from penchant.trainers.zero import memory_plan
 from penchant.trainers.zero.memory_plan import Estimate, choose_sharding, estimate
 from penchant.trainers.zero.stages import Sharding
 
@@ -16,7 +21,7 @@ MILLION = 1_000_000
 def choose(dial: Any, memory_bytes: int, **changed: Any) -> Any:
     """For 100 M parameters, all of which learn, and next to no activations."""
     size = {"parameters": 100 * MILLION, "trainable": 100 * MILLION, "workers": 2}
-    batch = {"batch_tokens": 1, "hidden": 1, "layers": 1, "gpu": False}
+    batch = {"batch_tokens": 1, "hidden": 1, "layers": 1, "gpu": False, "batch_dials": ["less"]}
     return choose_sharding(dial, memory_bytes=memory_bytes, **(size | batch | changed))
 
 
@@ -46,8 +51,9 @@ def test_a_gpu_hands_the_optimizer_to_the_host_at_last() -> None:
 def test_what_fits_nowhere_is_refused_with_the_dial_to_turn() -> None:
     with pytest.raises(ConfigError, match=r"100 M parameters .* 0\.\d\d GiB a worker.*lora"):
         choose("auto", 100 * MILLION)
-    with pytest.raises(ConfigError, match="raise accumulation"):
-        choose("auto", 10**9, batch_tokens=100_000, hidden=1000, layers=10)
+    large = {"batch_tokens": 100_000, "hidden": 1000, "layers": 10}
+    with pytest.raises(ConfigError, match="To make it fit, read less, or more often"):
+        choose("auto", 10**9, batch_dials=["read less", "more often"], **large)
     with pytest.raises(ConfigError, match="no GPU"):
         choose("offload", 10**12)
 
@@ -67,6 +73,49 @@ def test_frozen_weights_have_neither_gradients_nor_moments() -> None:
     found = estimate(Sharding(stage=0), parameters=1000, trainable=10, **size)
     assert (found.weights, found.gradients, found.optimizer) == (4000, 40, 80)
     assert found.activations == 34 * 2 * 10 * 8 * 3  # 34 bytes at two bytes a number
+
+
+def test_checkpointing_keeps_a_state_of_each_layer_and_computes_one_layer_at_a_time() -> None:
+    size = {"parameters": 10, "trainable": 10, "workers": 1, "gpu": False, "checkpointing": True}
+    batch = {"batch_tokens": 10, "hidden": 8, "layers": 3}
+    for dtype, width in (("fp32", 4), ("bf16", 2)):
+        found = estimate(Sharding(stage=1, dtype=dtype), **size, **batch)
+        states, one_layer = width * 10 * 8 * 3, 17 * width * 10 * 8
+        assert found.activations == states + one_layer
+
+
+def test_checkpointing_fits_where_keeping_activations_does_not() -> None:
+    # 12 layers: 12 * 68 bytes a token and unit of width, or 68 + 12 * 4
+    size = {"parameters": 1, "trainable": 1, "workers": 1, "batch_tokens": 10**6, "hidden": 10}
+    memory_bytes = int(12 * 68 * 10**7 / 0.8) - 1
+    with pytest.raises(ConfigError, match="To make it fit, less"):
+        choose("auto", memory_bytes, layers=12, **size)
+    _, found = choose("auto", memory_bytes, layers=12, checkpointing=True, **size)
+    assert found.activations == (68 + 12 * 4) * 10**7
+
+
+def test_workers_share_what_the_process_may_use_not_what_the_machine_has(monkeypatch) -> None:
+    monkeypatch.setattr(memory_plan.torch.cuda, "is_available", lambda: False)
+    budget = Budget(cpus=8, memory_bytes=12_000)
+    monkeypatch.setattr(memory_plan, "cpu_budget", lambda: budget)
+    assert memory_plan.worker_memory_bytes(3) == 4_000
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "expected"),
+    [
+        ("next_item", {}, "batch_requests, history.max_tokens or negatives"),
+        ("next_item", {"negatives": 0}, "batch_requests or history.max_tokens"),
+        ("binary", {}, "batch_requests or history.max_tokens"),
+    ],
+)
+def test_negatives_are_a_dial_where_they_are_drawn(task: Any, settings: Any, expected: str) -> None:
+    wanted = ["raise accumulation", f"lower {expected}"]
+    recipe = TextRecipe(kind="text", gradient_checkpointing=True, **settings)
+    assert smaller_batch(recipe, task) == wanted
+    keeping = TextRecipe(kind="text", **settings)
+    assert smaller_batch(keeping, task) == [*wanted, "set gradient_checkpointing"]
+    assert f"{', '.join(wanted)}, take fewer layers" in _dials(recipe, task)
 
 
 def test_the_description_is_one_line_of_gibibytes() -> None:

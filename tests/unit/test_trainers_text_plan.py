@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 
+from penchant.platform.cluster import Budget
 from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.text_recipes import HistoryText, TextRecipe
+from penchant.trainers.course import Group
 from penchant.trainers.text.batches import in_groups, padded
 from penchant.trainers.text.network import build_network
 from penchant.trainers.text.plan import TextPlan
+from penchant.trainers.text.start import plan_memory
 from penchant.trainers.text.words import read_words
+from penchant.trainers.zero import memory_plan
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +64,60 @@ def test_a_worker_without_items_of_the_pool_encodes_one_that_nobody_scores(world
     step = plan.step(lists, batches[0][:1], (0, 0), 99, 100)
     assert step.items < 99
     assert [len(text.ids) for text in step.pool.text] == [1]
+
+
+# Parts of 4 requests, 2 a worker; histories of 30 tokens, items of 1, [CLS] and [SEP] around each.
+# A request has up to 4 targets; the catalogue has 30 items, of which a worker reads a half. Among 6
+# negatives fewer than one is drawn twice in the mean.
+@pytest.mark.parametrize(
+    ("place", "negatives", "expected"),
+    [
+        ("baskets", 6, 2 * 32 + (4 * 4 + 6) // 2 * 3),
+        ("baskets", 1000, 2 * 32 + 30 // 2 * 3),
+        ("binary", 6, 2 * (30 + 1 + 3)),  # [SEP] between the two as well
+    ],
+)
+def test_the_most_tokens_are_those_of_histories_and_of_the_pool(
+    place, negatives, expected, world, plan_of
+):
+    history = HistoryText(max_tokens=30, item_tokens=1)
+    plan = plan_of(world(place), negatives=negatives, accumulation=2, history=history)
+    assert plan.most_tokens(workers=2) == expected
+
+
+@pytest.mark.parametrize("negatives", [0, 6, 1000])
+@pytest.mark.parametrize("place", ["baskets", "binary"])
+def test_no_step_passes_more_than_the_most_tokens(place, negatives, world, plan_of):
+    plan = plan_of(world(place), negatives=negatives)
+    lists, batches = plan.epoch(0)
+    for at, batch in enumerate(batches):
+        step = plan.step(lists, batch, (0, at), 0, 2)
+        texts = [step.text, *(step.pool.text if step.pool else ())]
+        assert sum(text.ids.numel() for text in texts) <= plan.most_tokens(workers=2)
+
+
+def test_memory_is_planned_for_the_pool_and_for_checkpointing(world, plan_of, monkeypatch):
+    plan = plan_of(world("baskets"))
+    twice = plan_of(world("baskets"), gradient_checkpointing=True)
+    network = build_network(plan.recipe, binary=False)
+    config = network.base.config
+    assert config.num_hidden_layers == 2
+    # fp32: weights, gradients and moments take 16 bytes a number, activations 68
+    state = 16 * sum(p.numel() for p in network.parameters() if p.requires_grad)
+    state += 4 * sum(p.numel() for p in network.parameters() if not p.requires_grad)
+    needed = state + 68 * plan.most_tokens(workers=1) * config.hidden_size * 2
+    alone = Group(rank=0, workers=1)
+    monkeypatch.setattr(memory_plan.torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(
+        memory_plan, "cpu_budget", lambda: Budget(cpus=1, memory_bytes=int(needed / 0.8) + 9)
+    )
+    assert plan_memory("auto", network, plan, alone)[0].stage == 0
+    monkeypatch.setattr(
+        memory_plan, "cpu_budget", lambda: Budget(cpus=1, memory_bytes=int(needed / 0.8) - 9)
+    )
+    with pytest.raises(ConfigError, match="takes at least"):
+        plan_memory("auto", network, plan, alone)
+    assert plan_memory("auto", network, twice, alone)[0].stage == 0
 
 
 @pytest.mark.parametrize("rank", [0, 1, 2])

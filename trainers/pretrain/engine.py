@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
 import torch
 
 from penchant.platform.item_tokens import TokenLists
@@ -18,7 +17,7 @@ from penchant.trainers.pretrain.network import (
     fresh_parameters,
 )
 from penchant.trainers.pretrain.plan import Asker, PretrainSettings
-from penchant.trainers.zero.memory_plan import Dial, choose_sharding
+from penchant.trainers.zero.memory_plan import Dial, choose_sharding, worker_memory_bytes
 from penchant.trainers.zero.stages import Sharding, start_sharded
 
 __all__ = ["Ready", "start_pretraining"]
@@ -89,8 +88,6 @@ def _sharding(
     """What is spread over the workers, and in words what a worker will hold."""
     if isinstance(wanted, Sharding):
         return wanted, "as told"
-    gpu = torch.cuda.is_available()
-    own = torch.cuda.get_device_properties(0).total_memory if gpu else 0
     parameters = sum(p.numel() for p in network.parameters())
     rows = math.ceil(settings.batch_sequences / (parts * group.workers))
     chosen, estimate = choose_sharding(
@@ -101,8 +98,9 @@ def _sharding(
         batch_tokens=rows * settings.tokens,
         hidden=network.model.config.hidden_size,
         layers=network.model.config.num_hidden_layers,
-        memory_bytes=own or psutil.virtual_memory().total // group.workers,
-        gpu=gpu,
+        memory_bytes=worker_memory_bytes(group.workers),
+        gpu=torch.cuda.is_available(),
+        batch_dials=["lower --batch-sequences, --tokens or --layers"],
     )
     return chosen, estimate.describe()
 

@@ -6,6 +6,7 @@ its share, so that a run can be cut, resumed and resized.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,6 +108,23 @@ class TextPlan:
     def parts(self, chosen: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """A batch cut into the parts that pass through the model one by one."""
         return [part for part in np.array_split(chosen, self.recipe.accumulation) if len(part)]
+
+    def most_tokens(self, workers: int) -> int:
+        """Tokens that pass through one worker at once, filled up: those of a part of a batch.
+
+        At most, but for negatives: those that are drawn twice pass once, as often as in the mean.
+        """
+        asked = self.recipe.batch_requests // self.recipe.accumulation
+        around = len(self.frame.begin) + len(self.frame.end)
+        history = self.recipe.history.max_tokens + around
+        item = int(self.writer.items.lengths.max())
+        own = math.ceil(asked / workers)
+        if self.requests.candidate is not None:
+            return own * (history + item + len(self.frame.middle))
+        targets = min(int(np.diff(self.requests.target_offsets).max()), _TARGETS)
+        negatives: int = math.ceil((1 - (1 - self._draw) ** self.recipe.negatives).sum())
+        pool = min(asked * targets + negatives, len(self.writer.items))
+        return own * history + math.ceil(pool / workers) * (item + around)
 
     def step(
         self,

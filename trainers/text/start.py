@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import psutil
 import torch
 
 from penchant.platform.recipes import TextRecipe
 from penchant.trainers.course import Group
+from penchant.trainers.memory_trouble import smaller_batch
 from penchant.trainers.text.network import TextNetwork
-from penchant.trainers.zero.memory_plan import Dial, choose_sharding
+from penchant.trainers.text.plan import TextPlan
+from penchant.trainers.zero.memory_plan import Dial, choose_sharding, worker_memory_bytes
 from penchant.trainers.zero.stages import Sharding, start_sharded
 
 __all__ = ["first_rates", "plan_memory", "start_text"]
@@ -27,25 +28,29 @@ def start_text(network: TextNetwork, recipe: TextRecipe, sharding: Sharding) -> 
 
 
 def plan_memory(
-    wanted: Sharding | Dial, network: TextNetwork, recipe: TextRecipe, group: Group
+    wanted: Sharding | Dial, network: TextNetwork, plan: TextPlan, group: Group
 ) -> tuple[Sharding, str]:
-    """What is spread over the workers, and in words that and what a worker will hold."""
+    """What is spread over the workers, and in words that and what a worker will hold.
+
+    Raises:
+        ConfigError: the model does not fit the memory.
+    """
     if isinstance(wanted, Sharding):
         return wanted, f"{wanted.describe()}, as told"
-    gpu = torch.cuda.is_available()
-    own = torch.cuda.get_device_properties(0).total_memory if gpu else 0
+    recipe = plan.recipe
     sizes = [(p.numel(), p.requires_grad) for p in network.parameters()]
-    longest = recipe.history.max_tokens + recipe.history.item_tokens
     chosen, estimate = choose_sharding(
         wanted,
         parameters=sum(size for size, _ in sizes),
         trainable=sum(size for size, learns in sizes if learns),
         workers=group.workers,
-        batch_tokens=recipe.batch_requests // recipe.accumulation * longest // group.workers,
+        batch_tokens=plan.most_tokens(group.workers),
         hidden=network.base.config.hidden_size,
         layers=network.base.config.num_hidden_layers,
-        memory_bytes=own or psutil.virtual_memory().total // group.workers,
-        gpu=gpu,
+        memory_bytes=worker_memory_bytes(group.workers),
+        gpu=torch.cuda.is_available(),
+        batch_dials=smaller_batch(recipe, plan.past.spec.task),
+        checkpointing=recipe.gradient_checkpointing,
     )
     return chosen, f"{chosen.describe()}, {estimate.describe()}"
 

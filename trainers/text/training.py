@@ -85,7 +85,7 @@ def train_text(
     network = started_text_network(recipe, binary=binary)
     words = read_words(recipe, past, network.base.config)
     plan = TextPlan(recipe, past, words.writer, words.frame, words.log_share)
-    chosen, memory = plan_memory(sharding, network, recipe, group)
+    chosen, memory = plan_memory(sharding, network, plan, group)
     tell("; ".join(filter(None, (memory, plan.left_out))))
     token_flops = flops_per_token(network)
     engine = start_text(network, recipe, chosen)

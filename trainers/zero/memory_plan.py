@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
+
+from penchant.platform.cluster import cpu_budget
 from penchant.platform.errors import ConfigError
 from penchant.trainers.zero.stages import Sharding
 
-__all__ = ["Dial", "Estimate", "choose_sharding", "estimate", "hardware_dtype"]
+__all__ = [
+    "Dial",
+    "Estimate",
+    "choose_sharding",
+    "estimate",
+    "hardware_dtype",
+    "worker_memory_bytes",
+]
 
 Dial = Literal["auto", "zero0", "zero1", "zero2", "zero3", "offload"]
 
@@ -54,6 +65,7 @@ def estimate(
     hidden: int,
     layers: int,
     gpu: bool,
+    checkpointing: bool = False,
 ) -> Estimate:
     """What a worker takes (Rajbhandari et al. 2020, figure 1; AdamW with fp32 moments).
 
@@ -61,6 +73,8 @@ def estimate(
         batch_tokens: tokens that pass through one worker at once: its share of a batch, divided by
             the parts that the batch is accumulated from.
         gpu: whether offloaded state leaves the memory that is counted.
+        checkpointing: whether activations are computed again, layer by layer, from the states that
+            went into each layer, which are all that is kept (Chen et al. 2016).
     """
     width = 2 if sharding.dtype == "bf16" else _FP32
     stage = max(sharding.stage, int(width == 2))  # bf16 keeps fp32 copies, which begin at stage 1
@@ -69,11 +83,13 @@ def estimate(
     state = (_MOMENTS + _FP32 * copied) * trainable // (workers if stage else 1)
     gradients = width * trainable // (workers if stage >= 2 else 1)
     away = sharding.offload and gpu
+    each_layer = _ACTIVATION_BYTES * width // 2 * batch_tokens * hidden
+    states = width * batch_tokens * hidden * layers
     return Estimate(
         weights=width * parameters // (workers if stage == 3 else 1),
         gradients=0 if away and stage >= 2 else gradients,
         optimizer=0 if away else state,
-        activations=_ACTIVATION_BYTES * width // 2 * batch_tokens * hidden * layers,
+        activations=states + each_layer if checkpointing else each_layer * layers,
     )
 
 
@@ -88,6 +104,8 @@ def choose_sharding(
     layers: int,
     memory_bytes: int,
     gpu: bool,
+    batch_dials: Sequence[str],
+    checkpointing: bool = False,
 ) -> tuple[Sharding, Estimate]:
     """The sharding that a dial means here, and what it takes.
 
@@ -99,7 +117,9 @@ def choose_sharding(
         trainable: those of `parameters` that learn.
         batch_tokens: tokens that pass through one worker at once.
         hidden: width of the model's states.
-        memory_bytes: memory of one worker: of its GPU, or its share of the host.
+        memory_bytes: memory of one worker, see `worker_memory_bytes`.
+        batch_dials: what makes activations smaller, in the words of the settings.
+        checkpointing: whether activations are computed twice instead of kept.
 
     Raises:
         ConfigError: nothing fits (`auto`), or there is no GPU to offload from.
@@ -117,6 +137,7 @@ def choose_sharding(
             hidden=hidden,
             layers=layers,
             gpu=gpu,
+            checkpointing=checkpointing,
         )
 
     offloaded = sized(3 if workers > 1 else 2, offload=True)
@@ -134,11 +155,13 @@ def choose_sharding(
         if choice[1].total <= _SHARE * memory_bytes:
             return choice
     least = min([tried[-1], offloaded] if gpu else tried, key=lambda choice: choice[1].total)[1]
-    raise ConfigError(_too_large(least, parameters, workers, memory_bytes))
+    raise ConfigError(_too_large(least, parameters, workers, memory_bytes, batch_dials))
 
 
-def _too_large(least: Estimate, parameters: int, workers: int, memory_bytes: int) -> str:
-    dial = "raise accumulation or lower batch_requests or history.max_tokens"
+def _too_large(
+    least: Estimate, parameters: int, workers: int, memory_bytes: int, batch_dials: Sequence[str]
+) -> str:
+    dial = ", or ".join(batch_dials)
     if least.activations < least.total / 2:
         dial = "add workers, or train adapters (lora) or fewer layers of the base"
     return (
@@ -151,3 +174,10 @@ def _too_large(least: Estimate, parameters: int, workers: int, memory_bytes: int
 def hardware_dtype(gpu: bool) -> Literal["fp32", "bf16"]:
     """`bf16` on a GPU; CPUs compute in fp32, so that what is learned does not depend on which."""
     return "bf16" if gpu else "fp32"
+
+
+def worker_memory_bytes(workers: int) -> int:
+    """Memory of one worker: its GPU's, or its share of what this process may use of the host."""
+    if torch.cuda.is_available():
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return cpu_budget().memory_bytes // workers
