@@ -91,7 +91,10 @@ def work(rank: int, workers: int, run: dict[str, Any]) -> dict[str, Any]:
     sharding = Sharding(
         stage=run["stage"], offload=run.get("offload", False), dtype=run.get("dtype", "fp32")
     )
+    base = {n: p.detach().clone() for n, p in network.named_parameters() if p.requires_grad}
     engine = start_sharded(network, groups, sharding=sharding, accumulation=accumulation)
+    begun = full_weights(engine)
+    unlike = [name for name, weight in base.items() if not torch.equal(begun[name], weight)]
     begin, end = run.get("begin", 0), run.get("end", STEPS)
     if "resume" in run:
         begin = load_sharded(engine, Path(run["resume"]))["step"]
@@ -107,10 +110,12 @@ def work(rank: int, workers: int, run: dict[str, Any]) -> dict[str, Any]:
             total += loss.detach()
         torch.distributed.all_reduce(total)
         losses.append(float(total))
-    seen = {"losses": losses, "held": held_bytes(engine)}
+    seen: dict[str, Any] = {"losses": losses, "held": held_bytes(engine), "unlike": unlike}
     if "save" in run:
         save_sharded(engine, {"step": end}, Path(run["save"]), rank)
     weights = full_weights(engine)
+    taught = torch.cat([weights[name].flatten() for name in base])
+    seen["finer"] = float((taught != taught.bfloat16()).double().mean())
     alone = Net()
     alone.load_state_dict(weights)
     with gathered(engine), torch.no_grad():
@@ -266,6 +271,15 @@ def test_bf16_learns_nearly_the_same(runs: dict[str, Any], stage: int) -> None:
     # eight bits of significand: 2^-8 relative per rounding
     losses = runs[f"bf16-{stage}"]["losses"]
     assert losses == pytest.approx(runs["1-0"]["losses"], rel=0.03)
+
+
+@pytest.mark.parametrize("stage", range(4))
+def test_in_bf16_training_begins_with_exact_weights_and_keeps_what_it_stepped_on(
+    runs: dict[str, Any], stage: int
+) -> None:
+    assert runs[f"bf16-{stage}"]["unlike"] == []
+    # of fp32 numbers one in 2^16 is one of bf16
+    assert runs[f"bf16-{stage}"]["finer"] > 0.99
 
 
 @pytest.mark.parametrize("name", [*(f"2-{stage}" for stage in range(4)), "offload-3"])

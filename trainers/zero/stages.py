@@ -55,8 +55,8 @@ class Sharding:
     Attributes:
         stage: ZeRO stage, 0 to 3.
         offload: keep the optimizer, and its step, in the memory of the host.
-        dtype: of weights and activations; the optimizer works in fp32 always. In bf16 stage 0 runs
-            as stage 1, where DeepSpeed's fp32 copies begin.
+        dtype: of weights and activations in the forward pass; the optimizer works in fp32 always.
+            In bf16 stage 0 runs as stage 1, where DeepSpeed's fp32 copies begin.
 
     Raises:
         ConfigError: no such stage, or offloading without one.
@@ -105,6 +105,7 @@ def start_sharded(
     # PyTorch's AdamW also steps in host memory, so that nothing has to be compiled for it.
     optimizer = torch.optim.AdamW(taught, betas=(0.9, 0.98), fused=True)
     numbers = sum(p.numel() for group in taught for p in group["params"])
+    exact = _exact_weights(taught) if sharding.dtype == "bf16" else {}
     engine, *_ = deepspeed.initialize(
         model=network,
         optimizer=optimizer,
@@ -113,7 +114,18 @@ def start_sharded(
     )
     if not sharding.offload:
         share_weights(engine)
+    for parameter, weight in exact.items():
+        put_weight(engine, parameter, weight)
     return engine
+
+
+def _exact_weights(groups: list[dict[str, Any]]) -> dict[nn.Parameter, Tensor]:
+    """Weights before DeepSpeed casts them: its fp32 copies would begin with the rounded ones.
+
+    They are no copies: a cast gives each parameter another memory and leaves this one.
+    """
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    return {p: p.detach() for p in parameters if p.dtype == torch.float32}
 
 
 def _settings(sharding: Sharding, accumulation: int, numbers: int) -> dict[str, Any]:
@@ -158,11 +170,19 @@ def gathered(engine: Any) -> Iterator[None]:
 
 
 def full_weights(engine: Any) -> dict[str, Tensor]:
-    """Copies of all weights of `engine.module` on the CPU, on every worker. Collective."""
+    """Copies of all weights of `engine.module` on the CPU, on every worker. Collective.
+
+    Of those that learn what the optimizer steps on, in fp32: updates smaller than a step of bf16
+    would be lost in what the forward pass reads. The others as they are.
+    """
     import deepspeed
 
     weights = dict[str, Tensor]()
+    taught = {id(parameter) for parameter in learning(engine).values()}
     for name, tensor in engine.module.state_dict(keep_vars=True).items():
+        if id(tensor) in taught:
+            weights[name] = whole_weight(engine, tensor).detach().to("cpu", copy=True)
+            continue
         with deepspeed.zero.GatheredParameters([tensor], enabled=hasattr(tensor, "ds_id")):
             weights[name] = tensor.detach().to("cpu", copy=True)
     return weights
