@@ -23,10 +23,10 @@ from penchant.serve.gate.proxy import SERVE_VARIABLES, serve_variables
 from penchant.serve.routes.examples import keep_examples
 from penchant.serve.users.users import check_url, open_users
 from penchant.serve.versions.choice import artefact_to_start, layout_for, source_of
-from penchant.serve.versions.deploy import start_version, why_not
 from penchant.serve.versions.fronts import FRONT
 from penchant.serve.versions.kept import forget_others, keep
 from penchant.serve.versions.service import Endpoint, Service, Traffic
+from penchant.serve.versions.start import start_version, why_not
 from penchant.trainers.text.engine import EngineName
 
 if TYPE_CHECKING:

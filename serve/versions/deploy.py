@@ -8,7 +8,6 @@ asked is answered.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Iterator
@@ -31,14 +30,13 @@ from penchant.serve.versions.service import (
     Service,
     Traffic,
 )
+from penchant.serve.versions.start import start_version
 from penchant.trainers.text.engine import EngineName
 
 if TYPE_CHECKING:
-    from ray.serve.schema import ServeStatus
-
     from penchant.serve.versions.app import VersionArgs
 
-__all__ = ["deploy", "rollback", "start_version", "why_not"]
+__all__ = ["deploy", "rollback"]
 
 Part = Literal["primary", "canary", "shadow"]
 
@@ -220,39 +218,6 @@ def _end_others(service: Service, traffic: Traffic) -> None:
     for app in others:
         serve.delete(app)
     forget_others(service, traffic)
-
-
-def start_version(args: VersionArgs) -> Live:
-    """Start the members of an ensemble and wait until every replica has passed its self-test.
-
-    Raises:
-        DataError: the artefact is not whole.
-        RunError: a replica does not start.
-    """
-    from ray import serve
-
-    from penchant.serve.versions.app import build_version, live_of
-
-    live = live_of(args)
-    logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    running = serve.status().applications.get(live.app)
-    if running is not None and running.status == "RUNNING":
-        return live  # it stayed up for a rollback, or has been the canary
-    try:
-        serve.run(build_version(args), name=live.app, route_prefix=None)
-    except RuntimeError as error:
-        why = why_not(serve.status(), live.app)
-        if running is None:  # or it may be live, and only in a bad moment
-            serve.delete(live.app, _blocking=False)
-        raise RunError(f"the ensemble in {args.source} does not start: {why}") from error
-    return live
-
-
-def why_not(status: ServeStatus, name: str) -> str:
-    """The last line of what each deployment that failed has said."""
-    app = status.applications.get(name)
-    messages = [] if app is None else [d.message for d in app.deployments.values() if d.message]
-    return "; ".join(message.strip().splitlines()[-1] for message in messages) or "no reason given"
 
 
 def _with(before: Traffic, live: Live, part: Part, share: float) -> Traffic:
