@@ -14,7 +14,7 @@ from pathlib import Path
 
 from penchant.platform.errors import ConfigError, RunError, UnreachableError
 
-__all__ = ["Budget", "Cluster", "cpu_budget", "environment", "start_ray"]
+__all__ = ["Budget", "Cluster", "cpu_budget", "environment", "stand_at", "start_ray"]
 
 #: Seconds that a cluster's address has to accept a connection; Ray itself would try for minutes.
 REACH_S = 5.0
@@ -241,6 +241,16 @@ def _has_gpu() -> bool:
         if not hidden and manager.get_current_node_num_accelerators() > 0:
             return True
     return False
+
+
+def stand_at(directory: str) -> None:
+    """Let relative paths mean in a worker what they mean where its work was asked for.
+
+    Ray Train puts its workers into a directory of their own, and a cluster's stand where it was
+    started. On a machine that has no such directory absolute paths alone can mean anything.
+    """
+    if Path(directory).is_dir():
+        os.chdir(directory)
 
 
 def cpu_budget(

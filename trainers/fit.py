@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from penchant.platform.cluster import stand_at
 from penchant.platform.item_vectors import item_vectors
 from penchant.platform.prepared import Prepared, open_prepared
 from penchant.platform.recipes import (
@@ -97,9 +98,19 @@ def learned_from(prepared: Prepared, until_ms: int) -> Past:
 
 
 def fit_and_keep(
-    root: str, recipe: dict[str, object], until_ms: int, suffix: str, blocks: Sequence[str]
+    root: str,
+    recipe: dict[str, object],
+    until_ms: int,
+    suffix: str,
+    blocks: Sequence[str],
+    directory: str,
 ) -> float:
-    """Fit a recipe, score the blocks, keep both; returns seconds of fitting."""
+    """Fit a recipe, score the blocks, keep both; returns seconds of fitting.
+
+    Args:
+        directory: where relative paths begin.
+    """
+    stand_at(directory)
     prepared = open_prepared(RunDirectory(Path(root)))
     checked: Recipe = TypeAdapter[Recipe](Recipe).validate_python(recipe)
     spec = prepared.experiment.requests
@@ -123,7 +134,8 @@ def fit_and_keep(
     return seconds
 
 
-def encode_items(root: str, text: str) -> None:
+def encode_items(root: str, text: str, directory: str) -> None:
     """Make the item vectors of a language model once, for all workers to read."""
+    stand_at(directory)
     prepared = open_prepared(RunDirectory(Path(root)))
     item_vectors(text, prepared.catalog.item_texts, prepared.run.log / "vectors")

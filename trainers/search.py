@@ -12,6 +12,7 @@ import os
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -86,6 +87,7 @@ def fit_members(
     progress.expect("members", steps | {recipe_id(r) + suffix: most_epochs(r) for r in trained})
     job = {
         "run": str(prepared.run.root.resolve()),
+        "directory": str(Path.cwd()),
         "until_ms": until_ms,
         "suffix": suffix,
         "blocks": [str(block) for block in blocks],
@@ -132,7 +134,12 @@ def _start_baselines(recipes: Sequence[Recipe], job: Mapping[str, Any]) -> dict[
             num_cpus=largest if r.kind == "zero_shot" else 1,
             num_gpus=gpu if r.kind == "zero_shot" else 0,
         ).remote(
-            job["run"], r.model_dump(mode="json"), job["until_ms"], job["suffix"], job["blocks"]
+            job["run"],
+            r.model_dump(mode="json"),
+            job["until_ms"],
+            job["suffix"],
+            job["blocks"],
+            job["directory"],
         ): recipe_id(r) + job["suffix"]
         for r in sorted(recipes, key=lambda r: r.kind != "boosted")  # the longest first
     }
@@ -144,7 +151,8 @@ def _encode_texts(
     """Make item vectors once for all workers; returns the recipes whose vectors are there."""
     encode = ray.remote(num_cpus=1)(encode_items)
     texts = sorted({r.text for r in recipes if r.text is not None})
-    for text, task in {text: encode.remote(job["run"], text) for text in texts}.items():
+    tasks = {text: encode.remote(job["run"], text, job["directory"]) for text in texts}
+    for text, task in tasks.items():
         try:
             ray.get(task)
         except ray.exceptions.RayError as error:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from pydantic import TypeAdapter
 
+from penchant.platform.cluster import stand_at
 from penchant.platform.item_vectors import item_vectors
 from penchant.platform.prepared import Prepared, open_prepared
 from penchant.platform.recipes import SequenceRecipe, TextRecipe, recipe_id
@@ -45,12 +46,14 @@ def train_group(task: dict[str, Any]) -> None:
     A recipe that cannot be trained ends the group: its checkpoint stays the last one.
 
     Args:
-        task: `run` (its directory), `recipes` (as JSON), `until_ms`, `suffix` of the members' ids,
-            `blocks` to score, and `storage` and `name` of the Ray Train run.
+        task: `run` (its directory), `directory` (where relative paths begin), `recipes` (as JSON),
+            `until_ms`, `suffix` of the members' ids, `blocks` to score, and `storage` and `name` of
+            the Ray Train run.
     """
     import ray.train
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    stand_at(task["directory"])
     context = ray.train.get_context()
     group = Group(rank=context.get_world_rank(), workers=context.get_world_size())
     prepared = open_prepared(RunDirectory(Path(task["run"])))

@@ -319,7 +319,8 @@ class Killing(Progress):
 
 @pytest.mark.integration
 @pytest.mark.long
-def test_from_an_experiment_file_to_a_base_though_a_worker_dies(tiny_base, tmp_path):
+def test_from_an_experiment_file_to_a_base_though_a_worker_dies(tiny_base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     lines = [
         f"u{user},i{user % len(KINDS)},{np.datetime64('2024-01-01') + day}"
         for user in range(40)
@@ -328,7 +329,7 @@ def test_from_an_experiment_file_to_a_base_though_a_worker_dies(tiny_base, tmp_p
     (tmp_path / "events.csv").write_text("\n".join(["user,item,at", *lines, ""]))
     texts = [f"i{at},{text}" for at, text in enumerate(KINDS)]
     (tmp_path / "items.csv").write_text("\n".join(["item,text", *texts, ""]))
-    out = tmp_path / "models" / "faithful"
+    out = Path("models", "faithful")  # relative, as in the documents
     (tmp_path / "faithful.yaml").write_text(EXPERIMENT.format(folder=tmp_path, out=out))
     experiment = load_experiment(tmp_path / "faithful.yaml")
     settings = PretrainSettings(

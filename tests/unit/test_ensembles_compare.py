@@ -66,6 +66,7 @@ def run_of(directory: Path, settings: Experiment) -> tuple[Prepared, list[str]]:
             prepared.blocks.select_ms,
             "",
             [str(block) for block in JUDGED_BLOCKS],
+            ".",
         )
     return prepared, [recipe_id(recipe) for recipe in settings.members]
 

@@ -48,7 +48,7 @@ def no_cluster() -> Iterator[None]:
         for recipe in recipes:
             if not prepared.run.has_member(recipe_id(recipe) + suffix):
                 told = recipe.model_dump(mode="json")
-                fit_and_keep(str(prepared.run.root), told, until_ms, suffix, names)
+                fit_and_keep(str(prepared.run.root), told, until_ms, suffix, names, ".")
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (whole, newest):

@@ -43,7 +43,12 @@ def ensemble(draw, log_rows, tmp_path) -> Path:
     until_ms = prepared.blocks.select_ms
     for recipe in settings.members:
         fit_and_keep(
-            str(prepared.run.root), recipe.model_dump(mode="json"), until_ms, "", ["select", "test"]
+            str(prepared.run.root),
+            recipe.model_dump(mode="json"),
+            until_ms,
+            "",
+            ["select", "test"],
+            ".",
         )
     mean = Linear(normalization="zscore", weights=dict.fromkeys(kinds, 0.5))
     return save_ensemble(prepared.run, "mean", mean, settings.requests, {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -80,8 +81,11 @@ def prepared(draw, log_rows, tmp_path):
     return prepare(Experiment.model_validate(settings), RunDirectory(tmp_path / "run"))
 
 
-def test_a_worker_keeps_the_epochs_beside_the_member(prepared, fit_member, monkeypatch):
+def test_a_worker_keeps_the_epochs_beside_the_member(
+    prepared, fit_member, monkeypatch, tmp_path, tmp_path_factory
+):
     """The training itself is held to one that keeps an epoch alone in test_tracking.py."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))  # where Ray Train puts its workers
     past = learned_from(prepared, prepared.blocks.select_ms)
     recipe = RECIPE.model_copy(update={"size": Size(dim=8, layers=1, heads=2)})
     other = fit_member(epoch_recipe(recipe, 0).model_copy(update={"seed": 1}), past)
@@ -93,9 +97,10 @@ def test_a_worker_keeps_the_epochs_beside_the_member(prepared, fit_member, monke
     monkeypatch.setattr("ray.train.get_context", lambda: alone)
     monkeypatch.setattr("ray.train.report", lambda *_, **__: None)
     task = {"recipes": [recipe.model_dump(mode="json")], "suffix": ""}
-    task |= {"run": str(prepared.run.root), "until_ms": past.until_ms}
+    task |= {"run": str(prepared.run.root), "until_ms": past.until_ms, "directory": str(tmp_path)}
     task |= {"blocks": ["select", "test"], "storage": str(prepared.run.root), "name": "train"}
     worker.train_group(task)
+    assert Path.cwd() == tmp_path  # `base: models/mine` means what it means where the run began
     [epoch] = epochs_in(prepared.run, [recipe])
     assert prepared.run.member_facts(epoch)["train_s"] == 2.0
     assert prepared.run.member_facts(recipe_id(recipe))["train_s"] == 5.0

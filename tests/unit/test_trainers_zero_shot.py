@@ -195,7 +195,7 @@ def test_a_refit_is_not_asked_again(tiny, tmp_path, monkeypatch):
     blocks = prepared.blocks
     for until_ms, suffix in ((blocks.select_ms, ""), (blocks.test_ms, REFIT)):
         asked.clear()
-        fit_and_keep(str(tmp_path / "run"), recipe, until_ms, suffix, ["select", "test"])
+        fit_and_keep(str(tmp_path / "run"), recipe, until_ms, suffix, ["select", "test"], ".")
     assert set(asked) == {1}  # one at a time, to see how long it takes
     row = prepared.requests[Block.TEST].row
     first, again = (

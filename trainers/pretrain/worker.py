@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from penchant.platform.cluster import Cluster
+from penchant.platform.cluster import Cluster, stand_at
 from penchant.platform.config import Resources
 from penchant.platform.errors import ConfigError, RunError
 from penchant.platform.language_models import Head, load_model, load_tokenizer
@@ -62,6 +62,7 @@ def train_on_ray(
     forget_refusal(work)
     task = {
         "work": str(work.resolve()),
+        "directory": str(Path.cwd()),
         "settings": settings.model_dump(mode="json"),
         "memory": resources.memory,
     }
@@ -103,11 +104,13 @@ def train_worker(task: dict[str, Any]) -> None:
     """What each Ray Train worker runs.
 
     Args:
-        task: `work` (a directory that all workers see), `settings`, and the dial `memory`.
+        task: `work` (a directory that all workers see), `directory` (where relative paths begin),
+            `settings`, and the dial `memory`.
     """
     import ray.train
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    stand_at(task["directory"])
     context = ray.train.get_context()
     group = Group(rank=context.get_world_rank(), workers=context.get_world_size())
     work, settings = Path(task["work"]), PretrainSettings.model_validate(task["settings"])
