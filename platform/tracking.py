@@ -21,7 +21,16 @@ from typing import Any, Protocol
 
 from penchant.platform.store import RunDirectory
 
-__all__ = ["STEPS_FILE", "StepsFile", "TrackedRun", "Tracker", "Trackers", "read_steps", "track"]
+__all__ = [
+    "STEPS_FILE",
+    "StepsFile",
+    "TrackedRun",
+    "Tracker",
+    "Trackers",
+    "read_steps",
+    "track",
+    "track_at",
+]
 
 STEPS_FILE = "steps.jsonl"  # in a member's directory
 _ID_FILE = "run_id.txt"  # beside it
@@ -68,18 +77,33 @@ def track(
     run: RunDirectory, member_id: str, *, project: str, step: int, facts: Mapping[str, Any]
 ) -> TrackedRun:
     """The training of a member: a new one, or one that goes on under the id that it has."""
-    directory, root = run.member(member_id), run.root.resolve()
-    directory.mkdir(parents=True, exist_ok=True)
+    root = run.root.resolve()
     name = root.name
     if root.parent.name == "origins":  # of an experiment that is repeated at earlier times
         name = f"{root.parents[1].name}-origin-{root.name}"
+    return track_at(
+        root, run.member(member_id), f"{name}/{member_id}", project=project, step=step, facts=facts
+    )
+
+
+def track_at(
+    root: Path, directory: Path, name: str, *, project: str, step: int, facts: Mapping[str, Any]
+) -> TrackedRun:
+    """A training that belongs to no run; the rest is as for `track`.
+
+    Args:
+        root: below it trackers may keep what is theirs.
+        directory: of this training, below the root; its id stands there.
+        name: for people.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
     path = directory / _ID_FILE
     if not path.exists():
-        readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{name}-{member_id}")[:100]
+        readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[:100]
         path.write_text(f"{readable}-{secrets.token_hex(3)}\n")
     return TrackedRun(
         id=path.read_text().strip(),
-        name=f"{name}/{member_id}",
+        name=name,
         project=project,
         root=root,
         directory=directory,

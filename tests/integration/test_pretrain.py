@@ -32,6 +32,7 @@ from penchant.platform.language_models import load_tokenizer
 from penchant.platform.progress import Progress
 from penchant.platform.text import HistoryWriter, tokenizer_pieces
 from penchant.platform.text_recipes import HistoryText, TextRecipe
+from penchant.platform.tracking import STEPS_FILE, read_steps
 from penchant.trainers.course import Group
 from penchant.trainers.pretrain import training
 from penchant.trainers.pretrain.corpus import Corpus, make_corpus
@@ -343,6 +344,13 @@ def test_from_an_experiment_file_to_a_base_though_a_worker_dies(tiny_base, tmp_p
     assert report["data"]["until"] == "2024-01-20T00:00:00+00:00"
     assert [path.name for path in out.parent.iterdir()] == ["faithful"]
     assert "held-out tokens" in (out / "README.md").read_text()
+    told = read_steps(out / "tracking" / "faithful" / STEPS_FILE)
+    assert [line["step"] for line in told] == sorted({line["step"] for line in told})
+    assert told[-1]["step"] == 400
+    assert told[-1]["select_perplexity"] == pytest.approx(report["perplexity"]["after"])
+    assert max(line["learning_rate"] for line in told) <= 1e-2  # of the untrained head
+    assert all(line["tokens_per_s"] > 0 and 0 < line["peak_share"] < 1 for line in told)
+    assert list((out / "tracking" / "tensorboard" / "faithful").iterdir())
     with Progress(quiet=True) as progress:
         again = pretrain(experiment, out, settings, progress)  # finished already
         assert again == report

@@ -17,6 +17,7 @@ from penchant.trainers.pretrain.network import (
     fresh_parameters,
 )
 from penchant.trainers.pretrain.plan import Asker, PretrainSettings
+from penchant.trainers.throughput import flops_per_token
 from penchant.trainers.zero.memory_plan import Dial, choose_sharding, worker_memory_bytes
 from penchant.trainers.zero.stages import Sharding, start_sharded
 
@@ -40,6 +41,7 @@ class Ready:
     parts: int  # of a batch, that pass through the model one by one
     fresh: list[str]  # parameters that start untrained
     parameters: int
+    token_flops: int  # operations to learn from a token, without the head over the vocabulary
     memory: str  # what a worker holds, in words
 
 
@@ -58,6 +60,7 @@ def start_pretraining(
     parameters = sum(p.numel() for p in network.parameters())
     chosen, memory = _sharding(sharding, network, settings, group, parts)
     groups = _parameter_groups(network, settings, fresh)
+    token_flops = flops_per_token(network)  # before ZeRO spreads the weights
     return Ready(
         settings=settings,
         rows=rows,
@@ -67,6 +70,7 @@ def start_pretraining(
         parts=parts,
         fresh=fresh,
         parameters=parameters,
+        token_flops=token_flops,
         memory=memory,
     )
 

@@ -30,12 +30,20 @@ from penchant.platform.progress import Progress
 from penchant.platform.store import RunDirectory, write_json
 from penchant.platform.text import HistoryWriter, tokenizer_pieces
 from penchant.platform.text_recipes import HistoryText, TextRecipe
+from penchant.platform.tracking_settings import require_trackers
 from penchant.trainers.base_models import refuse_later
 from penchant.trainers.lineage import learned_here, write_learned
 from penchant.trainers.pretrain.card import pretrain_card
 from penchant.trainers.pretrain.corpus import Corpus, make_corpus
 from penchant.trainers.pretrain.plan import PretrainSettings, total_steps
-from penchant.trainers.pretrain.worker import CORPUS_FILE, MODEL, RESULT_FILE, train_on_ray
+from penchant.trainers.pretrain.worker import (
+    CORPUS_FILE,
+    MODEL,
+    RESULT_FILE,
+    TRACKING,
+    UNFINISHED,
+    train_on_ray,
+)
 from penchant.trainers.text.batches import frame_of
 
 __all__ = ["REPORT_FILE", "pretrain"]
@@ -65,13 +73,14 @@ def pretrain(
         address: of a Ray cluster that sees `out`, or None for a private Ray.
 
     Raises:
-        ConfigError: `out` is of other settings, or the base does not fit them or has learned from
-            later events of the same log.
+        ConfigError: `out` is of other settings, the base does not fit them or has learned from
+            later events of the same log, or the client of a tracker is not installed.
         DataError: there is nothing to read.
         RunError: the training failed.
     """
     _refuse_foreign(out)
-    work = out.with_name(f"{out.name}.unfinished")
+    require_trackers(experiment.tracking.to)
+    work = out.with_name(out.name + UNFINISHED)
     if resume == "never":
         shutil.rmtree(work, ignore_errors=True)
     settings = _checked(settings)
@@ -98,12 +107,16 @@ def pretrain(
     progress.say(_told(corpus))
     progress.say("starting the workers; they measure the held-out perplexity first")
     with start_ray(address=address) as cluster:
-        train_on_ray(work, settings, experiment.resources, cluster, progress)
+        train_on_ray(work, settings, experiment, cluster, progress)
     report = _report(prepared, settings, history, corpus, key, work)
     write_json(work / MODEL / REPORT_FILE, report)
     own = learned_here(prepared.run.log, until_ms)
     write_learned(work / MODEL, [own], [Path(settings.base)])
     (work / MODEL / "README.md").write_text(pretrain_card(report))
+    if (work / TRACKING).exists():
+        (work / TRACKING).rename(work / MODEL / TRACKING)
+    for name, why in report.get("untracked", {}).items():
+        progress.say(f"{name} has not been told all: {why}")
     if out.exists():
         shutil.rmtree(out)
     (work / MODEL).rename(out)

@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from penchant.trainers.course import Group
+from penchant.trainers.course import Epoch, Group
 from penchant.trainers.pretrain.corpus import Corpus
 from penchant.trainers.pretrain.engine import Ready, start_pretraining
 from penchant.trainers.pretrain.judging import check_loss, judge_base, judge_step
 from penchant.trainers.pretrain.network import asked_loss, frequency_perplexity
 from penchant.trainers.pretrain.plan import Asked, PretrainSettings, batch_rows, drawn, total_steps
 from penchant.trainers.sequence.engine import share_of_rate
+from penchant.trainers.step_log import StepLog
 from penchant.trainers.zero.held import held_by_worker
 from penchant.trainers.zero.memory_plan import Dial
 from penchant.trainers.zero.stages import (
@@ -76,6 +77,7 @@ def pretrain_model(
     resume: Path | None = None,
     sharding: Sharding | Dial = "auto",
     tell: Callable[[str], None] = lambda _: None,
+    log: StepLog | None = None,
 ) -> Pretrained | None:
     """Train over all steps; the result stands on the first worker, the others have None.
 
@@ -85,6 +87,7 @@ def pretrain_model(
         resume: checkpoint to go on from; any number of workers and any ZeRO stage may have made it.
         sharding: how weights and optimizer are spread over the workers.
         tell: is told by every worker, before training, what it will take.
+        log: is told of every step, and at the end of the held-out loss.
 
     Raises:
         ConfigError: the model does not fit the memory.
@@ -101,7 +104,9 @@ def pretrain_model(
     else:
         losses = judge_base(engine, held_out, group, embeddings=bool(ready.fresh))
         course.before = {name: _perplexity(loss) for name, loss in losses.items()}
-    _train(ready, held_out, course, report)
+    if log is not None:
+        log.begin(engine, course.step, token_flops=ready.token_flops, request_flops=0)
+    _train(ready, held_out, course, report, log)
     weights = {name.removeprefix("model."): t for name, t in full_weights(engine).items()}
     held = held_by_worker(engine, group)
     if group.rank:
@@ -131,12 +136,15 @@ def _train(
     held_out: Asked,
     course: _Course,
     report: Callable[[Stand, Path | None], None],
+    log: StepLog | None,
 ) -> None:
     """All steps that are left, told fifty times or each fifty steps, kept ten times or each 500."""
     engine, steps = ready.engine, total_steps(ready.settings, len(ready.rows))
     told, kept = min(math.ceil(steps / 50), 50), min(math.ceil(steps / 10), 500)
     rates = [one["lr"] for one in engine.optimizer.param_groups]
     engine.train()
+    if log is not None:
+        log.begin_epoch(0, steps - course.step, steps)
     report(Stand(step=course.step, steps=steps, loss=_last_loss(course), tokens_per_s=0.0), None)
     began, since, read = time.perf_counter(), course.step, course.tokens
     while course.step < steps:
@@ -148,6 +156,8 @@ def _train(
         course.losses.append(loss)
         course.tokens += tokens
         course.step += 1
+        if log is not None:
+            _tell_step(log, ready, loss, tokens, rates[0] * share)
         keep = course.step % kept == 0 or course.step == steps
         if not keep and course.step % told:
             continue
@@ -163,6 +173,33 @@ def _train(
             _judge(ready, held_out, course, last=course.step == steps)
         _report(ready, course, stand, keep, report)
         began, since, read = time.perf_counter(), course.step, course.tokens
+    if log is not None:
+        log.end_epoch(_as_epoch(course))
+
+
+def _tell_step(log: StepLog, ready: Ready, loss: float, tokens: int, rate: float) -> None:
+    """Loss and tokens are sums over all workers already: the first one alone tells them."""
+    first = ready.group.rank == 0
+    log.step(
+        loss=loss if first else 0.0,
+        learning_rate=rate,
+        tokens=tokens if first else 0,
+        requests=ready.settings.batch_sequences,
+    )
+
+
+def _as_epoch(course: _Course) -> Epoch:
+    """All steps are one epoch, judged by the held-out histories."""
+    return Epoch(
+        epoch=0,
+        epochs=1,
+        train_loss=float(np.mean(course.losses)),
+        select_loss=course.after,
+        metric="perplexity",
+        select_metric=_perplexity(course.after),
+        seconds=course.seconds,
+        events_per_s=0.0,
+    )
 
 
 def _perplexity(loss: float) -> float:

@@ -6,17 +6,21 @@ import logging
 import shutil
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from penchant.platform.cluster import Cluster, stand_at
-from penchant.platform.config import Resources
+from penchant.platform.config import Experiment
 from penchant.platform.errors import ConfigError, RunError
 from penchant.platform.language_models import Head, load_model, load_tokenizer
 from penchant.platform.progress import Progress
 from penchant.platform.store import write_json
+from penchant.platform.trackers import start_trackers
+from penchant.platform.tracking import Trackers, track_at
+from penchant.platform.tracking_settings import TrackerName
 from penchant.trainers.course import Group, last_checkpoint
 from penchant.trainers.ledger import Ledger
 from penchant.trainers.memory_trouble import keep_plan, out_of_memory, ran_out
@@ -24,11 +28,22 @@ from penchant.trainers.pretrain.corpus import Corpus
 from penchant.trainers.pretrain.plan import PretrainSettings
 from penchant.trainers.pretrain.training import Pretrained, Stand, pretrain_model
 from penchant.trainers.refusal import forget_refusal, read_refusal, refusing
+from penchant.trainers.step_log import StepLog
 from penchant.trainers.worker_group import worker_group
 
-__all__ = ["CORPUS_FILE", "MODEL", "RESULT_FILE", "keep_model", "train_on_ray"]
+__all__ = [
+    "CORPUS_FILE",
+    "MODEL",
+    "RESULT_FILE",
+    "TRACKING",
+    "UNFINISHED",
+    "keep_model",
+    "train_on_ray",
+]
 
+UNFINISHED = ".unfinished"  # the name of the directory to work in ends so
 CORPUS_FILE, RESULT_FILE, MODEL = "corpus.safetensors", "result.json", "model"
+TRACKING = "tracking"
 _LEDGER, _TRAIN = "steps.jsonl", "train"
 _DIALS = (
     "set resources.memory (zero2 or zero3 with more resources.workers, offload on a GPU), or lower "
@@ -40,11 +55,14 @@ _LOOK_S = 0.5  # between two looks at the ledger
 def train_on_ray(
     work: Path,
     settings: PretrainSettings,
-    resources: Resources,
+    experiment: Experiment,
     cluster: Cluster,
     progress: Progress,
 ) -> None:
     """Train on the Ray that is connected; the model and `result.json` then stand in `work`.
+
+    Args:
+        experiment: says on what to train, and whom to tell.
 
     Raises:
         ConfigError: more workers are asked for than a private Ray has CPUs, or the model does not
@@ -54,6 +72,7 @@ def train_on_ray(
     from ray.train import CheckpointConfig, FailureConfig, RunConfig
     from ray.train.torch import TorchTrainer
 
+    resources = experiment.resources
     if cluster.private and resources.workers > cluster.cpus:
         raise ConfigError(
             f"resources.workers is {resources.workers}, but this machine has {cluster.cpus} CPUs; "
@@ -65,6 +84,7 @@ def train_on_ray(
         "directory": str(Path.cwd()),
         "settings": settings.model_dump(mode="json"),
         "memory": resources.memory,
+        "tracking": {"to": experiment.tracking.to, "project": experiment.name},
     }
     logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # failures are told below
     scaling, torch_config = worker_group(
@@ -105,7 +125,7 @@ def train_worker(task: dict[str, Any]) -> None:
 
     Args:
         task: `work` (a directory that all workers see), `directory` (where relative paths begin),
-            `settings`, and the dial `memory`.
+            `settings`, the dial `memory`, and `tracking`: `to` whom, in which `project`.
     """
     import ray.train
 
@@ -128,12 +148,30 @@ def train_worker(task: dict[str, Any]) -> None:
 
     def train() -> None:
         corpus = Corpus.load(work / CORPUS_FILE)
-        with last_checkpoint(group) as resume:
-            found = pretrain_model(settings, corpus, group, report, resume, task["memory"], tell)
+        log = _step_log(group, work, settings, **task["tracking"])
+        with last_checkpoint(group) as resume, log or nullcontext():
+            found = pretrain_model(
+                settings, corpus, group, report, resume, task["memory"], tell, log
+            )
         if found is not None:
-            keep_model(found, settings, work)
+            facts = {**found.facts, "untracked": {} if log is None else log.lost}
+            keep_model(replace(found, facts=facts), settings, work)
 
     refusing(train, work, group, _DIALS)
+
+
+def _step_log(
+    group: Group, work: Path, settings: PretrainSettings, *, to: Sequence[TrackerName], project: str
+) -> StepLog | None:
+    """What tells the experiment's trackers of this training; None where there are none."""
+    name = work.name.removesuffix(UNFINISHED)
+
+    def start(step: int) -> Trackers:
+        root, facts = work.resolve() / TRACKING, settings.model_dump(mode="json")
+        tracked = track_at(root, root / name, name, project=project, step=step, facts=facts)
+        return start_trackers(to, tracked)
+
+    return StepLog(group, start) if to else None
 
 
 def keep_model(found: Pretrained, settings: PretrainSettings, work: Path) -> None:
