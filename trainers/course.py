@@ -15,7 +15,7 @@ import torch.distributed
 from penchant.platform.errors import RunError
 from penchant.platform.recipes import SequenceRecipe, TextRecipe, most_epochs
 
-__all__ = ["Course", "Epoch", "Group", "last_checkpoint"]
+__all__ = ["Course", "Epoch", "Group", "Kept", "last_checkpoint"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,15 +46,34 @@ class Epoch:
     events_per_s: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A checkpoint amid an epoch, after which a training that is cut goes on from there."""
+
+    epoch: int
+    step: int
+    steps: int  # in all epochs
+    loss: float  # of the epoch so far
+
+
 @dataclass
 class Course:
     """Where training stands."""
 
     next_epoch: int = 0
     step: int = 0
+    kept_step: int = 0  # the last one with a checkpoint
+    losses: list[float] = field(default_factory=list)  # of each batch of the epoch so far
+    events: int = 0  # that were read in the epoch so far, by all workers
+    seconds: float = 0.0  # that the epoch has taken so far
     best_loss: float = float("inf")
     best_epoch: int = -1
     epochs: list[dict[str, Any]] = field(default_factory=list)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Nothing of this epoch has been done yet."""
+        self.next_epoch = epoch
+        self.losses, self.events, self.seconds = [], 0, 0.0
 
     def is_over(self, recipe: SequenceRecipe | TextRecipe) -> bool:
         stale = self.next_epoch - 1 - self.best_epoch
@@ -77,6 +96,8 @@ class Course:
         kept = "No epoch was finished before, so that there is no checkpoint yet."
         if self.next_epoch:
             kept = f"The last good checkpoint, after epoch {self.next_epoch}, is kept."
+        if self.losses and self.kept_step > self.step - len(self.losses):
+            kept = f"The last good checkpoint, after step {self.kept_step}, is kept."
         what = f"on select is {loss} after step {self.step}"
         if not on_select:
             what = f"is {loss} at step {self.step + 1}"

@@ -47,6 +47,12 @@ class Watch:
         if event["state"] == "planned":
             self._progress.say(f"{event['member']}: {result['memory']}")
             return
+        if event["state"] == "kept":
+            self._progress.say(
+                f"{event['member']}: step {result['step']} of {result['steps']}, train "
+                f"{result['loss']:.3f}; goes on from here if it is cut"
+            )
+            return
         self._ledger.append(event)
         if event["state"] == "epoch":
             note = (

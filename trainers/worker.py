@@ -27,7 +27,7 @@ from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
 from penchant.platform.trackers import start_trackers
 from penchant.platform.tracking import Trackers, track
-from penchant.trainers.course import Epoch, Group, last_checkpoint
+from penchant.trainers.course import Epoch, Group, Kept, last_checkpoint
 from penchant.trainers.fit import learned_from
 from penchant.trainers.member import Member, Past
 from penchant.trainers.memory_trouble import keep_plan, smaller_batch
@@ -80,8 +80,9 @@ def _train_one(
     past = learned_from(prepared, task["until_ms"])
     began = time.perf_counter()
 
-    def report(epoch: Epoch, checkpoint: Path | None) -> None:
-        metrics = {"member": member_id, "state": "epoch", **vars(epoch)}
+    def report(told: Epoch | Kept, checkpoint: Path | None) -> None:
+        state = "epoch" if isinstance(told, Epoch) else "kept"
+        metrics = {"member": member_id, "state": state, **vars(told)}
         kept = None
         if checkpoint is not None:
             (checkpoint / _RECIPE).write_text(recipe.model_dump_json())
@@ -168,7 +169,7 @@ def _train(
     past: Past,
     select: Requests,
     group: Group,
-    report: Callable[[Epoch, Path | None], None],
+    report: Callable[[Epoch | Kept, Path | None], None],
     resume: Path | None,
     log: StepLog | None,
     tell: Callable[[str], None],

@@ -51,7 +51,7 @@ class Trainings:
         *,
         workers: int,
         stage: int,
-        stop: int = 0,
+        stop: int | str = 0,
         resume: str | None = None,
         save: bool = False,
         dtype: str = "fp32",
@@ -145,6 +145,17 @@ def test_a_run_that_was_cut_goes_on_with_other_workers_and_another_stage(trainin
     resumed = curve(here.run("cut-on", workers=1, stage=1, resume="cut"))
     assert len(resumed) == 3
     np.testing.assert_allclose(resumed, here.alone, rtol=TOLERANCE, atol=1e-6)
+
+
+@pytest.mark.parametrize("place", ["baskets", "binary"])
+def test_a_run_that_was_cut_amid_an_epoch_goes_on_from_there(place, trainings):
+    """Epochs of a language model take long: most trainings have one or two."""
+    here = trainings(place)
+    here.run("amid", workers=2, stage=2, stop="step 11")  # of the second epoch, 8 steps each
+    resumed = here.run("amid-on", workers=1, stage=0, resume="amid")
+    np.testing.assert_allclose(curve(resumed), here.alone, rtol=TOLERANCE, atol=1e-6)
+    # 13 of 24 steps were left, of two parts each
+    assert (here.root / "amid-on" / "parts0.txt").read_text() == "26"
 
 
 def test_adapters_learn(trainings):

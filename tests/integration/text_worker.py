@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from penchant.platform.errors import RunError
 from penchant.platform.recipes import TextRecipe
-from penchant.trainers.course import Epoch, Group
+from penchant.trainers.course import Epoch, Group, Kept
 from penchant.trainers.text import training
 from penchant.trainers.text.plan import TextPlan
 from penchant.trainers.text.training import train_text
@@ -42,6 +42,18 @@ def poison_second_epoch() -> None:
     training.text_loss, TextPlan.epoch = spoilt, counted
 
 
+def count_parts() -> list[int]:
+    """How many parts of batches pass through this worker, in a list of one."""
+    plain, parts = training.text_loss, [0]
+
+    def counted(*given: Any) -> torch.Tensor:
+        parts[0] += 1
+        return plain(*given)
+
+    training.text_loss = counted
+    return parts
+
+
 def main(task_path: str, rank: int, workers: int) -> None:
     task = json.loads(Path(task_path).read_text())
     out = Path(task["out"])
@@ -53,13 +65,18 @@ def main(task_path: str, rank: int, workers: int) -> None:
     past, select = pickle.loads((out.parent / "past.pickle").read_bytes())  # the test's own file
     recipe = TextRecipe.model_validate(task["recipe"])
 
-    def report(epoch: Epoch, checkpoint: Path | None) -> None:
-        if checkpoint is not None and epoch.epoch + 1 == task["keep"]:
+    def report(told: Epoch | Kept, checkpoint: Path | None) -> None:
+        at = told.epoch + 1 if isinstance(told, Epoch) else f"step {told.step}"
+        if checkpoint is not None and at == task["keep"]:
             shutil.copytree(checkpoint, out / "checkpoint")
         torch.distributed.barrier()
-        if epoch.epoch + 1 == task["stop"]:
+        if at == task["stop"]:
             raise KeyboardInterrupt
 
+    if str(task["stop"]).startswith("step"):
+        training._KEEP_EVERY_S = 0.0  # after each step
+
+    parts = count_parts()
     if task.get("poison") == rank:
         poison_second_epoch()
     resume = None if task["resume"] is None else Path(task["resume"])
@@ -85,6 +102,7 @@ def main(task_path: str, rank: int, workers: int) -> None:
         pass
     except RunError as error:
         (out / f"error{rank}.txt").write_text(str(error))
+    (out / f"parts{rank}.txt").write_text(str(parts[0]))
     (out / f"rank{rank}.json").write_text(json.dumps(history))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

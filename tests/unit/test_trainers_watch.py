@@ -8,6 +8,7 @@ import pytest
 
 from penchant.platform.progress import Progress
 from penchant.platform.store import RunDirectory
+from penchant.trainers.course import Kept
 from penchant.trainers.ledger import Ledger
 from penchant.trainers.note import Note, read_note
 from penchant.trainers.watch import Watch
@@ -24,6 +25,18 @@ def test_what_training_will_take_is_told_before_it_begins_and_is_no_event(
             {"member": "reader", "state": "planned", "memory": memory, "time_total_s": 1.0}
         )
     assert f"reader: {memory}" in "".join(capsys.readouterr())
+    assert Ledger(run.ledger).read() == []
+
+
+def test_a_checkpoint_amid_an_epoch_is_told_and_is_no_event(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, kept = RunDirectory(tmp_path), Kept(epoch=0, step=120, steps=375, loss=4.6712)
+    with Progress() as progress:
+        progress.expect("members", {"reader": 1})
+        Watch(progress, run, {}).result({"member": "reader", "state": "kept", **vars(kept)})
+    told = "".join(capsys.readouterr())
+    assert "reader: step 120 of 375, train 4.671; goes on from here if it is cut" in told
     assert Ledger(run.ledger).read() == []
 
 

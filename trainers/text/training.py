@@ -20,7 +20,7 @@ from penchant.platform.language_models import load_tokenizer
 from penchant.platform.recipes import TextRecipe, most_epochs
 from penchant.platform.requests import Requests
 from penchant.trainers.accelerator import moved, own_device
-from penchant.trainers.course import Course, Epoch, Group
+from penchant.trainers.course import Course, Epoch, Group, Kept
 from penchant.trainers.init_from import origin, started_text_network
 from penchant.trainers.member import Past
 from penchant.trainers.sequence.engine import share_of_rate
@@ -42,11 +42,13 @@ from penchant.trainers.zero.stages import (
     load_sharded,
     save_sharded,
 )
+from penchant.trainers.zero.state import is_finite
 
 __all__ = ["train_text"]
 
 _JUDGED = 500  # requests of `select` that judge an epoch: a language model takes its time
 _BEST = "best.safetensors"
+_KEEP_EVERY_S = 300.0  # amid an epoch; what is lost at most where a training is cut
 _DIALS = "learning_rate or head_learning_rate"  # too high, a loss is no number any more
 
 
@@ -55,7 +57,7 @@ def train_text(
     past: Past,
     select: Requests,
     group: Group,
-    report: Callable[[Epoch, Path | None], None],
+    report: Callable[[Epoch | Kept, Path | None], None],
     resume: Path | None = None,
     sharding: Sharding | Dial = "auto",
     steps: StepLog | None = None,
@@ -64,7 +66,8 @@ def train_text(
     """Train until `epochs` are done or `select` has not improved for `patience` epochs.
 
     Args:
-        report: called by every worker after every epoch; rank 0 passes a checkpoint directory.
+        report: called by every worker after every epoch, and amid one that takes long; rank 0
+            passes a checkpoint directory.
         resume: checkpoint to go on from; any number of workers and any ZeRO stage may have made it.
         sharding: how weights and optimizer are spread over the workers, or the dial for that.
         steps: is told of every step and epoch.
@@ -96,34 +99,37 @@ def train_text(
     judged = judged_requests(select, _JUDGED)
     if steps is not None:
         steps.begin(engine, course.step, token_flops=token_flops, request_flops=0)
+
+    def keep(told: Epoch | Kept) -> None:
+        course.kept_step = course.step
+        with tempfile.TemporaryDirectory() as partial:
+            save_sharded(engine, {"course": vars(course)}, Path(partial), group.rank)
+            if group.rank == 0:
+                save_file({k: v.contiguous() for k, v in best.items()}, Path(partial) / _BEST)
+            report(told, Path(partial) if group.rank == 0 else None)
+
     while not course.is_over(recipe):
-        began = time.perf_counter()
-        train_loss, events = _train_epoch(engine, recipe, plan, course, group, steps)
-        seconds = time.perf_counter() - began
+        _train_epoch(engine, recipe, plan, course, group, steps, keep)
         with gathered(engine):
             loss, metric = _judge(engine.module, recipe, past, words, judged, group)
         course.check_loss(loss, "text", _DIALS, on_select=True)
         epoch = Epoch(
             epoch=course.next_epoch,
             epochs=most_epochs(recipe),
-            train_loss=train_loss,
+            train_loss=sum(course.losses) / len(course.losses),
             select_loss=loss,
             metric="auc" if binary else "ndcg@10",
             select_metric=metric,
-            seconds=seconds,
-            events_per_s=events / seconds,
+            seconds=course.seconds,
+            events_per_s=course.events / course.seconds,
         )
         course.epochs.append(vars(epoch))
         if steps is not None:
             steps.end_epoch(epoch)
         if course.takes(recipe, loss):
             best = full_weights(engine)
-        course.next_epoch += 1
-        with tempfile.TemporaryDirectory() as partial:
-            save_sharded(engine, {"course": vars(course)}, Path(partial), group.rank)
-            if group.rank == 0:
-                save_file({k: v.contiguous() for k, v in best.items()}, Path(partial) / _BEST)
-            report(epoch, Path(partial) if group.rank == 0 else None)
+        course.begin_epoch(course.next_epoch + 1)
+        keep(epoch)
     held = held_by_worker(engine, group)
     if group.rank != 0:
         return None, course.epochs
@@ -139,18 +145,21 @@ def _train_epoch(
     plan: TextPlan,
     course: Course,
     group: Group,
-    steps: StepLog | None = None,
-) -> tuple[float, int]:
-    """One pass; returns the mean loss over steps and the events read, over all workers."""
-    epoch = course.next_epoch
+    steps: StepLog | None,
+    keep: Callable[[Kept], None],
+) -> None:
+    """One pass, or what is left of it; what it did stands in the course."""
+    epoch, done = course.next_epoch, len(course.losses)
     lists, batches = plan.epoch(epoch)
     total_steps = len(batches) * recipe.epochs
     rates = first_rates(recipe, len(engine.optimizer.param_groups))
-    losses, all_events = torch.zeros(len(batches)), 0
     if steps is not None:
-        steps.begin_epoch(epoch, len(batches), total_steps)
+        steps.begin_epoch(epoch, len(batches) - done, total_steps)
     engine.train()
-    for at, chosen in enumerate(batches):
+    began = kept = time.perf_counter()
+    before_s = course.seconds
+    for at, chosen in enumerate(batches[done:], done):
+        loss_part = torch.zeros(1)
         tokens = events = 0
         share = share_of_rate(course.step, total_steps)
         for settings, rate in zip(engine.optimizer.param_groups, rates, strict=True):
@@ -166,23 +175,40 @@ def _train_epoch(
             # DeepSpeed takes the mean over workers and over the parts of a batch
             engine.backward(loss * group.workers * recipe.accumulation)
             engine.step()
-            losses[at] += loss.detach().cpu()
+            loss_part += loss.detach().cpu()
             tokens += step.tokens
             events += int(plan.events[part[group.rank :: group.workers]].sum())
-        whole = group.total(losses[at].clone())  # alike on all, so that all stop together
-        course.check_loss(float(whole), "text", _DIALS)
+            course.events += int(plan.events[part].sum())
+        now = time.perf_counter()
+        due = group.rank == 0 and now - kept >= _KEEP_EVERY_S
+        # alike on all, so that all stop, and keep, together
+        whole, keeps = group.total(torch.tensor([float(loss_part), float(due)])).tolist()
+        course.check_loss(whole, "text", _DIALS)
+        course.losses.append(whole)
         course.step += 1
-        all_events += events
+        course.seconds = before_s + now - began
         if steps is not None:
             steps.step(
-                loss=float(losses[at]),
+                loss=float(loss_part),
                 learning_rate=rates[0] * share,
                 tokens=tokens,
                 requests=len(chosen),
                 events=events,
             )
-    counted = group.total(torch.tensor([float(all_events)], dtype=torch.float64))
-    return float(group.total(losses).mean()), int(counted.item())
+        if keeps and at + 1 < len(batches):
+            kept = now
+            _keep_sound(engine, course, group, total_steps, keep)
+
+
+def _keep_sound(
+    engine: Any, course: Course, group: Group, steps: int, keep: Callable[[Kept], None]
+) -> None:
+    """Keep a checkpoint, unless the last step has ruined a weight: the next one will tell."""
+    unsound = torch.tensor([float(not is_finite(engine))])
+    if float(group.total(unsound)):
+        return
+    loss = sum(course.losses) / len(course.losses)
+    keep(Kept(epoch=course.next_epoch, step=course.step, steps=steps, loss=loss))
 
 
 def _judge(
