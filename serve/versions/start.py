@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from penchant.platform.errors import RunError
@@ -15,13 +16,20 @@ if TYPE_CHECKING:
 
 __all__ = ["start_version", "why_not"]
 
+_LOOK_S = 0.2
+#: Serve says after half a minute that a replica finds no CPUs, and would wait without end.
+_CROWDED = "to be scheduled"
+#: So much longer may others take to end, such as replicas of a deployment that scales down.
+_CROWDED_S = 30.0
+_FAILED = ("DEPLOY_FAILED", "DELETING")
+
 
 def start_version(args: VersionArgs) -> Live:
     """Start the members of an ensemble and wait until every replica has passed its self-test.
 
     Raises:
         DataError: the artefact is not whole.
-        RunError: a replica does not start.
+        RunError: a replica does not start, or finds no room beside the versions that run.
     """
     from ray import serve
 
@@ -32,8 +40,10 @@ def start_version(args: VersionArgs) -> Live:
     running = serve.status().applications.get(live.app)
     if running is not None and running.status == "RUNNING":
         return live  # it stayed up for a rollback, or has been the canary
+    target = serve.RunTarget(build_version(args), name=live.app, route_prefix=None)
     try:
-        serve.run(build_version(args), name=live.app, route_prefix=None)
+        serve.run_many([target], wait_for_applications_running=False)
+        _await_running(live.app)
     except RuntimeError as error:
         why = why_not(serve.status(), live.app)
         if running is None:  # or it may be live, and only in a bad moment
@@ -42,8 +52,37 @@ def start_version(args: VersionArgs) -> Live:
     return live
 
 
+def _await_running(app: str) -> None:
+    """Wait for all replicas of an application.
+
+    Raises:
+        RuntimeError: one does not start, or finds no CPUs.
+    """
+    from ray import serve
+
+    crowded_s: float | None = None
+    while True:
+        found = serve.status().applications.get(app)
+        if found is None or found.status in _FAILED:
+            raise RuntimeError(f"{app} is {'gone' if found is None else found.status}")
+        if found.status == "RUNNING":
+            return
+        if not any(_CROWDED in deployment.message for deployment in found.deployments.values()):
+            crowded_s = None
+        elif crowded_s is None:
+            crowded_s = time.monotonic()
+        elif time.monotonic() - crowded_s > _CROWDED_S:
+            raise RuntimeError(f"{app} finds no room")
+        time.sleep(_LOOK_S)
+
+
 def why_not(status: ServeStatus, name: str) -> str:
     """The last line of what each deployment that failed has said."""
     app = status.applications.get(name)
     messages = [] if app is None else [d.message for d in app.deployments.values() if d.message]
+    if any(_CROWDED in message for message in messages):
+        return (
+            "its replicas find no CPUs beside the versions that run. End a canary or shadow with "
+            "`penchant serve rollback`, or serve on a machine with more CPUs"
+        )
     return "; ".join(message.strip().splitlines()[-1] for message in messages) or "no reason given"

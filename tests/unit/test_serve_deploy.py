@@ -211,7 +211,12 @@ def test_a_version_that_runs_is_not_started_again_unless_in_another_layout(
     artefacts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
-    monkeypatch.setattr(serve, "run", lambda _, name, route_prefix: started.append(name))
+
+    def run_many(targets: Sequence[serve.RunTarget], **_: bool) -> None:
+        started.extend(target.name for target in targets)
+        running[started[-1]] = SimpleNamespace(status="RUNNING")
+
+    monkeypatch.setattr(serve, "run_many", run_many)
     same = args_of(artefacts[0])
     running = {live_of(same).app: SimpleNamespace(status="RUNNING")}
     monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications=running))
@@ -220,6 +225,35 @@ def test_a_version_that_runs_is_not_started_again_unless_in_another_layout(
     assert started == []
     assert len(verbs.start_version(apart).places) == 2
     assert started == [live_of(apart).app]
+
+
+def test_a_version_that_finds_no_room_is_told_and_ended(
+    artefacts: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serve itself would wait without end for CPUs that other versions hold."""
+    args = args_of(artefacts[0])
+    app, now, deleted = live_of(args).app, [0.0], []
+    said = "Deployment 'members' has 1 replicas that have taken more than 30s to be scheduled. Use"
+    running: dict[str, Any] = {}
+
+    def run_many(targets: Sequence[serve.RunTarget], **_: bool) -> None:
+        deployments = {"members": SimpleNamespace(message="")}
+        running[app] = SimpleNamespace(status="DEPLOYING", deployments=deployments)
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if now[0] > 30:
+            running[app].deployments["members"].message = said
+
+    monkeypatch.setattr(serve, "run_many", run_many)
+    monkeypatch.setattr(serve, "status", lambda: SimpleNamespace(applications=running))
+    monkeypatch.setattr(serve, "delete", lambda name, _blocking: deleted.append(name))
+    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    with pytest.raises(RunError, match="find no CPUs beside .*`penchant serve rollback`"):
+        verbs.start_version(args)
+    assert 60 < now[0] < 61
+    assert deleted == [app]
 
 
 def test_a_verb_is_refused_while_another_one_changes_the_service(cluster: Cluster) -> None:
