@@ -125,7 +125,7 @@ def serving(
                 version = VersionArgs(
                     directory=str(kept),
                     version=kept.name,
-                    source=source_of(last, chosen),
+                    source=source_of(service, last, chosen),
                     layout=layout,
                     cpus_per_replica=share,
                     max_replicas=replicas,

@@ -171,7 +171,7 @@ class Panel:
         """What members say, stage by stage until one is sure; nothing is combined.
 
         A stage that is not heard by half of the time that is left does not keep the next one from
-        being asked: its members may still answer meanwhile.
+        being asked. Its members may still answer meanwhile, and be sure: then nobody else counts.
         """
         latency_ms: dict[str, float] = {}
 
@@ -186,15 +186,19 @@ class Panel:
         heard: dict[str, NDArray[np.float32] | LeftOut] = {}
         try:
             for at, names in enumerate(stages):
+                late = len(tasks) > len(heard)
                 tasks |= {name: asyncio.create_task(timed(name)) for name in names}
                 left_s = max(until - time.monotonic(), 0.0)
-                last = at == len(stages) - 1
-                await asyncio.wait(tasks.values(), timeout=left_s if last else left_s / 2)
-                for name, task in tasks.items():
-                    if name not in heard and (last or task.done()):
-                        heard[name] = _outcome(name, task, self._shape(question))
-                if not last and len(heard) == len(tasks) and self._sure(_answers(heard)):
+                by = until if at == len(stages) - 1 else until - left_s / 2
+                # Only who is late may make needless what the others say.
+                each = asyncio.FIRST_COMPLETED if late else asyncio.ALL_COMPLETED
+                await self._listen(stages, tasks, heard, by, each, self._shape(question))
+                if (sure := self._sure_stage(stages, heard)) is not None:
+                    heard = {name: heard[name] for stage in stages[: sure + 1] for name in stage}
                     break
+            else:
+                for name in tasks:
+                    heard.setdefault(name, LeftOut(member=name, reason="deadline"))
         finally:  # the client may be gone: then nobody waits for the members either
             for task in tasks.values():
                 task.cancel()
@@ -206,6 +210,38 @@ class Panel:
             left_out=[found for found in heard.values() if isinstance(found, LeftOut)],
             latency_ms={name: latency_ms[name] for name in members},
         )
+
+    async def _listen(
+        self,
+        stages: Sequence[Sequence[str]],
+        tasks: Mapping[str, asyncio.Task[NDArray[np.float32] | None]],
+        heard: dict[str, NDArray[np.float32] | LeftOut],
+        by: float,
+        each: str,
+        shape: tuple[int, int],
+    ) -> None:
+        """Add to `heard` what members say: until `by`, or all have answered, or a stage is sure."""
+        while waiting := [task for name, task in tasks.items() if name not in heard]:
+            left_s = max(by - time.monotonic(), 0.0)
+            done, _ = await asyncio.wait(waiting, timeout=left_s, return_when=each)
+            heard |= {n: _outcome(n, task, shape) for n, task in tasks.items() if task in done}
+            if not done or self._sure_stage(stages, heard) is not None:
+                return
+
+    def _sure_stage(
+        self,
+        stages: Sequence[Sequence[str]],
+        heard: Mapping[str, NDArray[np.float32] | LeftOut],
+    ) -> int | None:
+        """The first stage that has been heard and is sure; the last one need not be."""
+        known: dict[str, NDArray[np.float32]] = {}
+        for at, names in enumerate(stages[:-1]):
+            if any(name not in heard for name in names):
+                return None
+            known |= _answers({name: heard[name] for name in names})
+            if self._sure(known):
+                return at
+        return None
 
     def _shape(self, question: Question) -> tuple[int, int]:
         """Of a member's answer."""

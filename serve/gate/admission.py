@@ -142,7 +142,8 @@ class Admission:
             headers = {"Retry-After": str(max(round(wait_s), 1))}
             error = "too many requests are under way; come back later"
             if self._refused is not None:
-                self._refused(Refusal(path=scope["path"], status=503))
+                traceparent = Headers(scope=scope).get("traceparent")
+                self._refused(Refusal(path=scope["path"], status=503, traceparent=traceparent))
             await trouble(503, error, uuid.uuid4().hex, headers)(scope, receive, send)
             return
         good = False

@@ -61,11 +61,26 @@ class Door:
         """
         return self.desk(None)[1]
 
-    def refused(self, request: Request, statuses: Sequence[int]) -> None:
-        """Tell of questions in a request's body that have no answer, though the request has one."""
-        if self._observer is not None:
-            for status in statuses:
-                self._observer.refused(Refusal(path=request.url.path, status=status))
+    def refused(self, request: Request, failed: Sequence[tuple[str, int]]) -> None:
+        """Tell of questions in a request's body that have no answer, though the request has one.
+
+        Args:
+            request: that brought them.
+            failed: the id and the status of each.
+        """
+        if self._observer is None:
+            return
+        arrived_s = request.scope["state"][ARRIVED]
+        for request_id, status in failed:
+            self._observer.refused(
+                Refusal(
+                    path=request.url.path,
+                    status=status,
+                    request_id=request_id,
+                    latency_ms=(time.monotonic() - arrived_s) * 1000,
+                    traceparent=request.headers.get("traceparent"),
+                )
+            )
 
     async def answer(
         self, act: Act, request: Request, deadline_ms: int, user: str | None = None

@@ -173,7 +173,8 @@ def _questions(door: Door, users: AskedUsers | None, guard: Guard | None) -> API
         found = await answer_batch(
             body, state[REQUEST_ID], lambda asked: recall(users, asked, until), one
         )
-        door.refused(request, [entry.status for entry in found.results if entry.answer is None])
+        troubles = [(entry.trouble, entry.status) for entry in found.results]
+        door.refused(request, [(why.request_id, status) for why, status in troubles if why])
         return Response(found.model_dump_json(exclude_unset=True), media_type="application/json")
 
     return router

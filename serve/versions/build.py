@@ -56,7 +56,7 @@ def serve_config(
 
     Raises:
         ConfigError: there are no API keys, the URL is of no Redis or holds a password, or the
-            service directory is served or of another version or layout.
+            service directory is served, of another version or layout, or has events of users.
         DataError: the artefact is not whole.
     """
     if not service.has_keys():
@@ -73,6 +73,11 @@ def serve_config(
         guarded=True,
         users=users,
     )
+    if service.users.exists():
+        raise ConfigError(
+            f"{service.users} holds events of users, which fronts on a cluster would neither read "
+            "nor forget: expected none. Name another directory with --service, or remove the file."
+        )
     with service.alone():
         kept = keep(service, directory)
         version = VersionArgs(

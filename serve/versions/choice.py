@@ -11,7 +11,7 @@ from pathlib import Path
 from penchant.platform.errors import ConfigError, DataError
 from penchant.serve.answering.card import version_of
 from penchant.serve.answering.places import Layout, Placement
-from penchant.serve.versions.service import Service, Traffic
+from penchant.serve.versions.service import Live, Service, Traffic
 from penchant.trainers.text.engine import EngineName
 
 __all__ = ["artefact_to_start", "layout_for", "source_of"]
@@ -56,7 +56,7 @@ def artefact_to_start(service: Service, last: Traffic | None, directory: Path | 
             )
         return directory
     live = last.primary
-    chosen = Path(live.directory) if directory is None else directory
+    chosen = _kept(service, live) if directory is None else directory
     version = version_of(chosen) if (chosen / "ensemble.json").is_file() else "none"
     if directory is None and version != live.version:
         raise DataError(
@@ -80,8 +80,14 @@ def artefact_to_start(service: Service, last: Traffic | None, directory: Path | 
     return chosen
 
 
-def source_of(last: Traffic | None, chosen: Path) -> str:
+def source_of(service: Service, last: Traffic | None, chosen: Path) -> str:
     """The directory that people know an artefact by: of a kept one, what it was kept of."""
-    if last is not None and str(chosen) == last.primary.directory:
+    if last is not None and chosen == _kept(service, last.primary):
         return last.primary.source
     return str(chosen.resolve())
+
+
+def _kept(service: Service, live: Live) -> Path:
+    """Where a version's artefact is, in a service directory that may have been moved."""
+    kept = service.versions / live.version
+    return kept if kept.is_dir() else Path(live.directory)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.store import write_json
@@ -48,6 +48,14 @@ class Live(BaseModel):
     source: str = Field(description="The directory that was deployed, whatever it holds by now.")
     layout: Layout
     places: list[Place]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kept_nowhere(cls, told: Any) -> Any:
+        """What was written before versions were kept: they run where they were deployed."""
+        if isinstance(told, dict) and "directory" in told:
+            return {"source": told["directory"], **told}
+        return told
 
     @property
     def name(self) -> str:
@@ -128,7 +136,8 @@ class Service:
         except ValidationError as error:
             raise DataError(
                 f"{self.traffic_file} is not as Penchant writes it ({error.error_count()} fields): "
-                "remove it and deploy again."
+                "expected what this Penchant has written. `penchant serve run RUN_DIR --service "
+                f"{self.directory} --replace` writes it anew."
             ) from error
 
     @contextmanager

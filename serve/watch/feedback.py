@@ -130,7 +130,7 @@ class FeedbackBook:
         *,
         max_bytes: int = 256 << 20,
     ) -> None:
-        self._max_bytes = max_bytes
+        self._max_bytes, self._room = max_bytes, 0
         self._service, self._path = service, service / f"feedback-{writer}.sqlite"
         self._now_ms, self._lock = now_ms, threading.Lock()
 
@@ -148,7 +148,7 @@ class FeedbackBook:
                 raise RefusedError(f"body.outcomes.{at}.time", "lies in the future")
         rows = [(o.request_id, o.item, str(o.label), o.time, now) for o in outcomes]
         self._service.mkdir(parents=True, exist_ok=True)
-        changed = self._change(self._path, _ADD, rows)
+        changed = self._change(self._path, _ADD, rows, bounded=True)
         return FeedbackAnswer(accepted=changed, unchanged=len(rows) - changed)
 
     def forget(self, request_ids: Iterable[str]) -> int:
@@ -174,15 +174,31 @@ class FeedbackBook:
         paths = sorted(self._service.glob(_FILES)) if rows else []
         return sum(self._change(path, statement, rows) for path in paths)
 
-    def _change(self, path: Path, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+    def _change(
+        self,
+        path: Path,
+        statement: str,
+        rows: Sequence[tuple[object, ...]],
+        *,
+        bounded: bool = False,
+    ) -> int:
         """In one transaction; returns how many rows it changed."""
         opened = sqlite3.connect(path, timeout=_BUSY_S, isolation_level="IMMEDIATE")
         with self._lock, closing(opened) as database, database:
             database.execute(_SETUP)
             changed = database.executemany(statement, rows).rowcount
-            if _used_bytes(database) > self._max_bytes:
-                database.execute(_DROP)
+            if bounded:
+                self._make_room(database, changed)
             return changed
+
+    def _make_room(self, database: sqlite3.Connection, added: int) -> None:
+        """Drop what came first, and not again until as much has come.
+
+        Ids are random, so that what is dropped thins all pages out and frees few of them.
+        """
+        self._room -= added
+        if self._room <= 0 and _used_bytes(database) > self._max_bytes:
+            self._room = database.execute(_DROP).rowcount
 
 
 def _used_bytes(database: sqlite3.Connection) -> int:

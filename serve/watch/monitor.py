@@ -41,7 +41,7 @@ class Window:
     degraded: float  # share of the answers
     p50_ms: float
     p99_ms: float
-    disagreement: float | None  # mean over the answers of two members or more
+    disagreement: float | None  # mean over whole answers of two members or more
     psi: Psi | None  # of scores; None in the week that is the reference, and before it
     disagreement_psi: Psi | None
     judged: Judged | None  # None where no answer is old enough
@@ -148,7 +148,7 @@ def _facts(predictions: pl.LazyFrame) -> pl.DataFrame:
             degraded=pl.col("degraded").mean(),
             p50_ms=pl.col("latency_ms").quantile(0.5, "linear"),
             p99_ms=pl.col("latency_ms").quantile(0.99, "linear"),
-            disagreement=pl.col("disagreement").mean(),
+            disagreement=pl.col("disagreement").filter(~pl.col("degraded")).mean(),
         )
         .sort(*WINDOW)
         .collect()

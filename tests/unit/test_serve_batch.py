@@ -35,6 +35,7 @@ from penchant.serve.wire.schema import EnsembleCard
 NOW_MS = 1_512_129_600_000
 IDS = ["a", "b", "c", "slow", "broken"]
 SECRET = "embarrassing"
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Members:
@@ -74,13 +75,15 @@ class Watcher:
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
-        self.failed: list[tuple[str, int]] = []
+        self.failed: list[tuple[str | None, int]] = []
 
     def answered(self, seen: Seen) -> None:
         self.seen.append(seen)
 
     def refused(self, refusal: Refusal) -> None:
-        self.failed.append((refusal.path, refusal.status))
+        self.failed.append((refusal.request_id, refusal.status))
+        assert (refusal.path, refusal.traceparent) == ("/v1/batch", TRACE)
+        assert refusal.latency_ms > 0
 
 
 def desk(members: Members) -> Desk:
@@ -200,8 +203,9 @@ def test_questions_without_an_answer_are_counted_though_the_batch_has_one() -> N
     fine, broken = ({"history": history(i), "candidates": candidates} for i in ("a", "broken"))
     unknown = {"history": history("a"), "candidates": ["unheard of"]}
     asked = [{"score": one} for one in (fine, broken, unknown, broken)]
-    assert send(*asked, watcher=watcher).status_code == 200
-    assert watcher.failed == [("/v1/batch", 503), ("/v1/batch", 422), ("/v1/batch", 503)]
+    answer = send(*asked, watcher=watcher, traceparent=TRACE, x_request_id="mine")
+    assert answer.status_code == 200
+    assert watcher.failed == [("mine-1", 503), ("mine-2", 422), ("mine-3", 503)]
     assert len(watcher.seen) == 1
 
 

@@ -130,6 +130,18 @@ def test_fronts_on_several_machines_share_the_redis_that_was_chosen(
         serve_config(artefact, service, users="redis://:secret@shop-redis:6379/0")
 
 
+@pytest.mark.parametrize("users", [None, "redis://shop-redis:6379/0"])
+def test_events_of_users_that_no_front_would_forget_are_refused(
+    artefact: Path, tmp_path: Path, users: str | None
+) -> None:
+    service = Service(tmp_path / "service")
+    KeyRing(service.directory).add("shop")
+    service.users.touch()  # `penchant serve run` has kept some here
+    with pytest.raises(ConfigError, match="holds events of users"):
+        serve_config(artefact, service, users=users)
+    assert service.traffic() is None
+
+
 def test_the_verbs_take_the_redis(artefact: Path, tmp_path: Path) -> None:
     service = Service(tmp_path / "service")
     KeyRing(service.directory).add("shop")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from penchant.ensembles.artefacts.artefact import save_ensemble
@@ -16,6 +14,7 @@ from penchant.platform.prepared import Prepared
 from penchant.serve.answering.card import version_of
 from penchant.serve.answering.member_deployment import MemberReplica
 from penchant.serve.answering.places import Layout
+from penchant.serve.versions.choice import artefact_to_start, source_of
 from penchant.serve.versions.kept import forget_others, keep
 from penchant.serve.versions.service import Live, Service, Traffic
 
@@ -65,40 +64,78 @@ def test_what_was_deployed_may_be_removed(prepared: Prepared, tmp_path: Path) ->
     assert keep(service, kept) == kept
 
 
-def test_a_kept_file_that_was_spoiled_is_made_whole_by_deploying_again(
+def test_what_is_copied_over_the_deployed_directory_is_another_version(
     prepared: Prepared, tmp_path: Path
 ) -> None:
-    service, deployed = Service(tmp_path), save(prepared, 0.5)
+    """`cp -r` writes into the files that are there."""
+    service, first, second = Service(tmp_path), save(prepared, 0.5, "1"), save(prepared, 0.75, "2")
+    deployed = tmp_path / "current"
+    shutil.copytree(first, deployed)
     kept = keep(service, deployed)
-    spoiled = next((kept / "members" / "popular").glob("*.safetensors"))
-    spoiled.unlink()
-    spoiled.write_bytes(b"spoiled")
+    for source in (path for path in second.rglob("*") if path.is_file()):
+        (deployed / source.relative_to(second)).write_bytes(source.read_bytes())
+    assert version_of(deployed) != kept.name
+    MemberReplica(str(kept), kept.name, ["popular", "own"])
+
+
+@pytest.mark.parametrize("how", ["a file", "another version"])
+def test_what_was_kept_and_spoiled_is_made_whole_by_deploying_again(
+    prepared: Prepared, tmp_path: Path, how: str
+) -> None:
+    service, deployed, other = Service(tmp_path), save(prepared, 0.5), save(prepared, 0.75, "2")
+    kept = keep(service, deployed)
+    if how == "a file":
+        next((kept / "members" / "popular").glob("*.safetensors")).write_bytes(b"spoiled")
+    else:
+        shutil.rmtree(kept)
+        shutil.copytree(other, kept)
     assert keep(service, deployed) == kept
+    MemberReplica(str(kept), kept.name, ["popular"])
+    made = kept.stat().st_ino
+    assert keep(service, deployed).stat().st_ino == made  # what is whole is not copied twice
+
+
+def test_a_service_may_lie_in_the_directory_that_it_serves(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    deployed = tmp_path / "ensemble"
+    shutil.copytree(save(prepared, 0.5), deployed)
+    kept = keep(Service(deployed / "service"), deployed)
+    assert not (kept / "service").exists()
     MemberReplica(str(kept), kept.name, ["popular"])
 
 
-def test_where_no_links_can_be_made_files_are_copied(
-    prepared: Prepared, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(source: str, target: str) -> None:
-        raise OSError("another disk")
+def test_a_service_that_was_moved_goes_on(prepared: Prepared, tmp_path: Path) -> None:
+    service, deployed = Service(tmp_path / "old"), save(prepared, 0.5)
+    last = Traffic(primary=live(keep(service, deployed), deployed))
+    service.directory.rename(tmp_path / "new")
+    moved = Service(tmp_path / "new")
+    chosen = artefact_to_start(moved, last, None)
+    assert chosen == moved.versions / version_of(deployed)
+    assert source_of(moved, last, chosen) == str(deployed)
 
-    monkeypatch.setattr(os, "link", refuse)
-    deployed = save(prepared, 0.5)
-    kept = keep(Service(tmp_path), deployed)
-    assert np.array_equal(*((d / "items.arrow").read_bytes() for d in (kept, deployed)))
-    assert not (kept / "items.arrow").samefile(deployed / "items.arrow")
-    made = kept.stat().st_ino
-    assert keep(Service(tmp_path), deployed).stat().st_ino == made  # not copied twice
+
+def test_what_ran_before_versions_were_kept_is_kept_at_the_next_start(
+    prepared: Prepared, tmp_path: Path
+) -> None:
+    service, deployed = Service(tmp_path), save(prepared, 0.5)
+    told = live(deployed, deployed).model_dump(mode="json") | {"version": version_of(deployed)}
+    del told["source"]
+    last = Traffic.model_validate({"primary": told})
+    chosen = artefact_to_start(service, last, None)
+    assert chosen == deployed
+    assert source_of(service, last, chosen) == str(deployed)
+    assert keep(service, chosen).parent == service.versions
 
 
 def test_only_what_runs_is_kept(prepared: Prepared, tmp_path: Path) -> None:
     service = Service(tmp_path)
     deployed = [save(prepared, weight, f"at {weight}") for weight in (0.25, 0.5, 0.75)]
     first, second, third = (keep(service, directory) for directory in deployed)
+    (service.versions / ".0123456789ab-building-x" / "new").mkdir(parents=True)  # of a kill
     traffic = Traffic(primary=live(third, deployed[2]), previous=live(first, deployed[0]))
     forget_others(service, traffic)
-    assert sorted(service.versions.iterdir()) == sorted([first, third])
+    assert sorted(service.versions.iterdir()) == sorted([first, third])  # and nothing half made
     assert not second.exists()
     assert all((directory / "ensemble.json").is_file() for directory in deployed)
 

@@ -154,6 +154,23 @@ def test_a_late_stage_that_answers_after_all_counts() -> None:
     np.testing.assert_allclose(verdict.scores, [[0.5, -0.5]])
 
 
+@pytest.mark.parametrize("cheap", [["one"], ["one", "late one"]])
+def test_a_late_stage_that_is_sure_answers_alone(cheap: list[str]) -> None:
+    """Whom nobody needs is neither waited for nor missed."""
+    made = replace(ensemble(one=1.0), combination=of_two_stages(cheap, 1.5))
+
+    async def slowly(member_id: str, question: Question) -> NDArray[np.float32] | None:
+        await asyncio.sleep({"one": 0.3, "late one": 0.35}.get(member_id, 9.0))
+        return np.array(SCORES["one"], dtype=np.float32)
+
+    began = time.monotonic()
+    verdict = asyncio.run(Panel(made, slowly).judge(NOBODY, 0.5))
+    assert time.monotonic() - began < 0.45
+    assert verdict.left_out == []
+    assert list(verdict.members) == cheap
+    np.testing.assert_allclose(verdict.scores, [[-1.0, 1.0]])
+
+
 def test_chances_are_told_only_where_all_answered_whom_they_were_fitted_on() -> None:
     calibrated = Temperature(temperature=0.5)
     whole = replace(ensemble(one=0.75, two=0.25), calibrator=calibrated)
