@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 
 from penchant.ensembles.predictions import Predictions
+from penchant.ensembles.promises import choose_calibrator
 from penchant.ensembles.promises.calibrate import (
     Identity,
     Isotonic,
@@ -20,6 +21,7 @@ from penchant.ensembles.promises.calibrate import (
     Temperature,
     calibration_loss,
     fit_calibrator,
+    fit_kind,
     parse_calibrator,
 )
 from penchant.ensembles.promises.choose_calibrator import best_calibrator
@@ -172,6 +174,23 @@ def test_the_best_kind_of_a_crooked_score_is_isotonic():
 def test_stretched_picks_get_a_temperature():
     scores, blend = picks(stretch=5.0)
     assert best_calibrator(scores, blend).kind == "temperature"
+
+
+def test_of_a_large_catalogue_part_of_the_requests_says_the_temperature(monkeypatch):
+    """Each score is raised to a power some thirty times: time is bounded, the answer is not off."""
+    scores, blend = picks(size=4000, stretch=5.0)
+    monkeypatch.setattr(choose_calibrator, "_TRIED_SCORES", 500 * scores.shape[1])
+    monkeypatch.setattr(choose_calibrator, "_FITTED_SCORES", 1000 * scores.shape[1])
+    asked = []
+
+    def fit(scores, requests, kind):
+        asked.append(len(requests))
+        return fit_kind(scores, requests, kind)
+
+    monkeypatch.setattr(choose_calibrator, "fit_kind", fit)
+    found = best_calibrator(scores, blend)
+    assert (max(asked[:-1]), asked[-1]) == (400, 1000)  # four fifths of 500, then 1,000
+    assert found.temperature == pytest.approx(5.0, rel=0.1)  # what scores were stretched by
 
 
 def test_scores_that_order_the_wrong_way_say_nothing():
