@@ -6,12 +6,20 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from penchant.platform.ensemble_settings import Ensemble
 from penchant.platform.errors import ConfigError
-from penchant.platform.new_members import check_new_members
-from penchant.platform.recipes import Recipe, SequenceRecipe, Size, TextRecipe, ZeroShotRecipe
+from penchant.platform.new_members import check_kinds, check_new_members, check_settings
+from penchant.platform.recipes import Recipe, SequenceRecipe, Size
 from penchant.platform.schema import EVENT_COLUMNS, ITEM, LABEL, LABEL_TIME, TEXT, TIME, USER
 from penchant.platform.timeline import Window
 from penchant.platform.tracking_settings import Tracking
@@ -250,34 +258,26 @@ class Experiment(_Section):
     tracking: Tracking = Tracking()
 
     @model_validator(mode="after")
-    def _has_members(self) -> Experiment:
+    def _has_members(self, info: ValidationInfo) -> Experiment:
         if not self.members and self.search is None:
             raise ValueError("nothing to fit: list `members`, or a `search`")
-        if self.requests.task == "binary":
-            ranking = {recipe.kind for recipe in self.members} & {"sequence", "item_item"}
-            if ranking or self.search is not None:
-                raise ValueError(
-                    "sequence and item_item members rank items; `task: binary` takes popularity, "
-                    "personal, boosted, text and zero_shot members, and no `search`"
-                )
-        check_new_members([*self.members, *([self.search.base] if self.search else [])])
-        for recipe in self.members:
-            if isinstance(recipe, TextRecipe | ZeroShotRecipe):
-                recipe.check_task(self.requests.task)
-        if self.requests.asks_labels and any(r.kind == "personal" for r in self.members):
-            raise ValueError(
-                "personal members count the values of a user's events, and labels are no values: "
-                "give `positive_above`, or use popularity, boosted, text and zero_shot members"
-            )
+        every = [*self.members, *([self.search.base] if self.search else [])]
+        check_kinds(every, self.requests.task, asks_labels=self.requests.asks_labels)
+        check_new_members(every)
+        if not (info.context or {}).get("kept"):
+            check_settings(every, self.requests.task)
         return self
 
 
-def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
+def load_experiment(
+    path: Path, overrides: tuple[str, ...] = (), *, kept: bool = False
+) -> Experiment:
     """Read and check an experiment file.
 
     Args:
         path: the YAML file.
         overrides: texts such as `requests.per_block=500`; the value is read as YAML.
+        kept: whether it is a run's own: settings that do nothing keep no run from being opened.
 
     Raises:
         ConfigError: the file is missing, is not YAML, repeats a key, or holds a key or a value
@@ -295,6 +295,6 @@ def load_experiment(path: Path, overrides: tuple[str, ...] = ()) -> Experiment:
     for override in overrides:
         apply_override(tree, override)
     try:
-        return Experiment.model_validate(tree)
+        return Experiment.model_validate(tree, context={"kept": kept})
     except ValidationError as error:
         raise ConfigError(explain(error, path)) from error

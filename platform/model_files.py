@@ -90,7 +90,10 @@ def reading(name: str, path: Path) -> Iterator[None]:
         yield
     except (ConfigError, MemoryError):
         raise
-    except Exception as error:  # readers raise those of JSON, safetensors, tokenizers and Python
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+            raise  # as PyTorch says it
+        # readers raise those of JSON, safetensors, tokenizers and Python
         said = " ".join(str(error).split())[:300].rstrip(".")
         raise ConfigError(
             f"base model {name!r}: {_damaged(path)} cannot be read ({type(error).__name__}: "

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from penchant.platform.ensemble_settings import TAKEN_NAMES
-from penchant.platform.recipes import Recipe, SequenceRecipe
+from penchant.platform.recipes import Recipe, SequenceRecipe, TextRecipe, ZeroShotRecipe
 
-__all__ = ["check_new_members"]
+__all__ = ["check_kinds", "check_new_members", "check_settings"]
+
+Task = Literal["next_item", "binary"]
 
 
 def check_new_members(recipes: Iterable[Recipe]) -> None:
@@ -29,6 +32,36 @@ def check_new_members(recipes: Iterable[Recipe]) -> None:
             )
         if isinstance(recipe, SequenceRecipe):
             _refuse_mean_vectors(recipe)
+
+
+def check_kinds(recipes: Iterable[Recipe], task: Task, *, asks_labels: bool) -> None:
+    """Some kinds rank items alone, and one counts what labels are none of.
+
+    Raises:
+        ValueError: a member cannot do the task.
+    """
+    kinds = {recipe.kind for recipe in recipes}
+    if task == "binary" and kinds & {"sequence", "item_item"}:
+        raise ValueError(
+            "sequence and item_item members rank items; `task: binary` takes popularity, "
+            "personal, boosted, text and zero_shot members, and no `search`"
+        )
+    if asks_labels and "personal" in kinds:
+        raise ValueError(
+            "personal members count the values of a user's events, and labels are no values: "
+            "give `positive_above`, or use popularity, boosted, text and zero_shot members"
+        )
+
+
+def check_settings(recipes: Iterable[Recipe], task: Task) -> None:
+    """Every setting does something. A run that was made before is opened all the same.
+
+    Raises:
+        ValueError: one acts in the other task only.
+    """
+    for recipe in recipes:
+        if isinstance(recipe, TextRecipe | ZeroShotRecipe):
+            recipe.check_task(task)
 
 
 def _refuse_mean_vectors(recipe: SequenceRecipe) -> None:

@@ -181,7 +181,7 @@ def _refuse_too_much(experiment: Experiment, num_items: int) -> None:
 def open_prepared(run: RunDirectory) -> Prepared:
     """A run that `prepare` made, in any process that sees its directory."""
     run.manifest()
-    return Prepared(run=run, experiment=load_experiment(run.root / "experiment.yaml"))
+    return Prepared(run=run, experiment=load_experiment(run.root / "experiment.yaml", kept=True))
 
 
 def _write_experiment(experiment: Experiment, run: RunDirectory) -> None:

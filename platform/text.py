@@ -119,8 +119,11 @@ class HistoryWriter:
     def count_written(self, log: EventLog, requests: Requests, window: Window) -> tuple[int, int]:
         """Events of the requests' histories, and how many of them can be written at all.
 
-        The others have no text, or are over the budget alone.
+        The others have no text, or are over the budget alone. Where every event of the catalogue
+        can be written none is looked at, and there are as many as are written: 0 and 0.
         """
+        if self._fits_always():
+            return 0, 0
         history = history_of(log, requests, window)
         size = self._sizes(self._columns(log, history))
         return len(size), int((size > 0).sum())
@@ -158,16 +161,24 @@ class HistoryWriter:
 
     def _enough(self, window: Window) -> Window:
         """A window without events that cannot fit; only where every event can be written."""
-        if not len(self.items) or self.items.lengths.min() == 0:
+        if not self._fits_always():
             return window
-        sizes = [len(self.items), *(len(c) for c in words_of(self.settings, self.types) if c)]
-        parts = np.split(self._table.lengths, np.cumsum(sizes)[:-1])
-        shortest, longest = (int(sum(pick(part) for part in parts)) for pick in (np.min, np.max))
-        if longest > self.settings.max_tokens:
-            return window
-        most = self.settings.max_tokens // shortest
+        most = self.settings.max_tokens // self._extreme_sizes[0]
         events = most if window.events is None else min(most, window.events)
         return window.model_copy(update={"events": events})
+
+    def _fits_always(self) -> bool:
+        """Whether any event that there could be can be written."""
+        if not len(self.items) or self.items.lengths.min() == 0:
+            return False
+        return self._extreme_sizes[1] <= self.settings.max_tokens
+
+    @cached_property
+    def _extreme_sizes(self) -> tuple[int, int]:
+        """Tokens of the shortest event that there could be, and of the longest."""
+        sizes = [len(self.items), *(len(c) for c in words_of(self.settings, self.types) if c)]
+        parts = np.split(self._table.lengths, np.cumsum(sizes)[:-1])
+        return int(sum(np.min(part) for part in parts)), int(sum(np.max(part) for part in parts))
 
     def _columns(self, log: EventLog, history: History) -> list[NDArray[np.int64]]:
         """Which list of the table each part of an event is; a column (E,) for each part."""

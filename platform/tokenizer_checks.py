@@ -27,7 +27,10 @@ def check_tokenizer(
     Raises:
         ConfigError: they do not belong together, or nothing could fill up or end a text.
     """
-    highest = max(tokenizer.get_vocab().values(), default=-1)
+    # marks that are added for pictures or sounds stand in no text
+    foreign = set(tokenizer.added_tokens_decoder) - set(tokenizer.all_special_ids)
+    ids = (one for one in tokenizer.get_vocab().values() if one not in foreign)
+    highest = max(ids, default=-1)
     if highest >= tokens:
         raise ConfigError(
             f"base model {name!r} has vectors of {tokens} tokens, but its tokenizer gives ids up "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -77,14 +77,29 @@ def write_learned(directory: Path, own: Iterable[Learned], sources: Iterable[Pat
 def _origin(source: Mapping[str, Any]) -> str:
     """Of what a log was built from: the named source, or the paths as given and where they lead.
 
-    Files' own names do not count, so that a pattern stays the same when it finds one more. No path
-    is read from the working directory, which is another one in workers.
+    What a pattern finds does not count, so that it stays the same when it finds one more file, or
+    one more folder. No path is read from the working directory, which is another one in workers.
     """
     data = source["data"]
-    places = {str(Path(file["path"]).parent) for file in source["files"]}
-    given = [Path(path).name for path in (data.get("events") or {}).get("paths", ())]
-    named = data.get("source") or [given, sorted(places)]
+    paths = (data.get("events") or {}).get("paths", ())
+    files = [Path(file["path"]) for file in source["files"]]
+    named = data.get("source") or [_place(Path(path), files) for path in paths]
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def _place(given: Path, files: Sequence[Path]) -> list[str]:
+    """Where a path leads that may be relative, up to its first wildcard; and the rest of it."""
+    wild = (at for at, part in enumerate(given.parts) if set(part) & set("*?["))
+    stop = next(wild, len(given.parts) - 1)
+    fixed = tuple(part for part in given.parts[:stop] if part != "..")
+    rest = str(Path(*given.parts[stop:]))
+    if given.is_absolute():
+        return [str(Path(*fixed)), rest]
+    found = [file for file in files if file.match(given.name)] or files
+    places = [place for file in found for place in file.parents]
+    ends = (place for place in places if fixed and place.parts[-len(fixed) :] == fixed)
+    above = len(given.parts) - stop - 1
+    return [str(next(ends, found[0].parents[above] if found and not fixed else "")), rest]
 
 
 def _without_record(source: Path) -> list[Learned]:
@@ -97,8 +112,7 @@ def _without_record(source: Path) -> list[Learned]:
     for member in (source, source.parent):
         facts = _read(member / "metrics.json")
         if "until_ms" in facts:
-            events = _read(member.parent.parent / "log" / "log.json").get("fingerprint")
-            found.append(Learned(events=events, origin=None, until_ms=facts["until_ms"]))
+            found.append(learned_here(member.parent.parent / "log", facts["until_ms"]))
     return found
 
 

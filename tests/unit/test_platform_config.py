@@ -184,6 +184,15 @@ def test_a_setting_acts_in_its_own_task_and_is_refused_in_the_other(member, load
         load(SMALL, *overrides[task], f"members=[{member}]")
 
 
+@pytest.mark.parametrize("member", IDLE)
+def test_a_run_that_was_made_with_a_setting_that_does_nothing_is_opened(member, tmp_path):
+    """Its members are there, under ids that hang on the setting."""
+    path, task = tmp_path / "experiment.yaml", IDLE[member][0]
+    overrides = ([BINARY] if task == "binary" else []) + [f"members=[{member}]"]
+    path.write_text(SMALL)
+    assert len(load_experiment(path, tuple(overrides), kept=True).members) == 1
+
+
 @pytest.mark.parametrize("task", [[], [BINARY]], ids=["next_item", "binary"])
 def test_an_experiment_with_its_defaults_written_out_is_the_same_one(task, load):
     """As a run directory keeps it; and what is switched off in words is no trouble either."""

@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from penchant.platform.errors import ConfigError
 from penchant.platform.language_models import load_model, load_tokenizer
+from penchant.platform.tokenizer_checks import check_tokenizer
 from penchant.trainers.text.batches import frame_of
 
 #: Ids of the words that the tokenizers here know; the first four are special where a mark says so.
@@ -87,6 +89,20 @@ def test_texts_are_filled_up_with_the_mark_that_there_is_and_one_there_must_be(d
         load_tokenizer(decoder({}, {"bos_token": "<s>"}))
 
 
+def test_a_mark_for_pictures_that_no_text_holds_needs_no_vector(decoder):
+    place = decoder({}, MARKS)
+    card = Path(place, "tokenizer_config.json")
+    mark = {"content": "<image>", "special": True} | dict.fromkeys(
+        ("lstrip", "rstrip", "normalized", "single_word"), False
+    )
+    decoded = {"added_tokens_decoder": {str(len(WORDS)): mark}}
+    card.write_text(json.dumps(json.loads(card.read_text()) | decoded))
+    tokenizer = load_tokenizer(place)
+    assert tokenizer.get_vocab()["<image>"] == len(WORDS)
+    with pytest.raises(ConfigError, match="gives ids up to"):
+        check_tokenizer("it", tokenizer, {}, len(WORDS) - 1)
+
+
 def test_an_empty_text_must_have_a_token(decoder):
     frame = frame_of(load_tokenizer(decoder({}, {"pad_token": "<pad>", "bos_token": "<s>"})))
     assert (frame.begin, frame.middle, frame.end, frame.pad) == ((0,), (), (), 1)
@@ -144,12 +160,20 @@ def test_a_tokenizer_that_brings_code_is_refused(grocer_bert, tmp_path):
             load(str(base))
 
 
-def test_too_little_memory_is_no_fault_of_a_file(grocer_bert, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        torch.OutOfMemoryError("CUDA out of memory"),
+    ],
+)
+def test_too_little_memory_is_no_fault_of_a_file(error, grocer_bert, monkeypatch):
     import transformers
 
     def scarce(*_, **__):
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(transformers.AutoModel, "from_pretrained", scarce)
-    with pytest.raises(MemoryError):
+    with pytest.raises(type(error)):
         load_model(str(grocer_bert))

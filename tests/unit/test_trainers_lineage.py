@@ -196,6 +196,16 @@ def test_a_log_is_the_same_where_the_same_paths_lead_to_the_same_place(
     assert (learned_here(first, 1).origin == learned_here(other, 1).origin) is same
 
 
+@pytest.mark.parametrize("given", ["log/*/part.csv", "/shop/log/*/part.csv", "../log/*/part.csv"])
+def test_a_log_of_folders_is_the_same_when_it_has_one_more(tmp_path, given):
+    months = [f"/shop/log/month={month}/part.csv" for month in range(1, 4)]
+    first = _log(tmp_path / "first", "log/*/part.csv", [*months[:2], "/shop/items.csv"])
+    grown = _log(tmp_path / "grown", given, [*months, "/elsewhere/items.csv"])
+    other = _log(tmp_path / "other", "log/*/part.csv", ["/other/log/month=1/part.csv"])
+    assert learned_here(first, 1).origin == learned_here(grown, 1).origin
+    assert learned_here(first, 1).origin != learned_here(other, 1).origin
+
+
 def test_a_named_source_is_the_same_wherever_it_is_installed(tmp_path):
     first, other = (_log(tmp_path / at, None, [f"/{at}/groceries.csv"], "groceries") for at in "ab")
     assert learned_here(first, 1) == learned_here(other, 1)

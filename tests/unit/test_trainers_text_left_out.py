@@ -52,6 +52,16 @@ def test_nothing_is_said_where_all_can_be_told_or_there_is_no_event(make_log):
     assert said(make_log, [1]) == ""
 
 
+def test_where_every_event_can_be_told_no_history_is_looked_at(make_log, monkeypatch):
+    """Unrolled, histories of a long log are all events before all requests."""
+    monkeypatch.setattr("penchant.platform.text.history_of", None)
+    texts = ("milk", "bread")
+    log = make_log([(0, 1000 * at, at % 2) for at in range(9)], 2)
+    writer = HistoryWriter.make(SHORT, texts, ("buy",), words)
+    asked = all_requests(log, Requests(unit="event"), 0, 2**62)
+    assert words_of_left_out("text", writer, log, asked, Window()) == ""
+
+
 def test_histories_that_can_tell_nothing_are_refused(make_log):
     with pytest.raises(DataError, match=r"none of the 3 events .*at most 8 tokens.*max_tokens \(8"):
         said(make_log, [1, 2, 0])

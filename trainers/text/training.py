@@ -196,8 +196,8 @@ def _train_epoch(
                 events=events,
             )
         if keeps and at + 1 < len(batches):
-            kept = now
             _keep_sound(engine, course, group, total_steps, keep)
+            kept = time.perf_counter()  # however long that took
 
 
 def _keep_sound(
