@@ -42,3 +42,10 @@ class UnreachableError(PenchantError):
     """A cluster or a served endpoint does not answer. Exit code 5."""
 
     exit_code = 5
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says so itself: Python's, PyTorch's on a GPU or the host, or Ray's."""
+    named = type(error).__name__ == "OutOfMemoryError"  # PyTorch's and Ray's: neither need be there
+    told = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return named or told or isinstance(error, MemoryError)

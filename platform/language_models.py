@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from penchant.platform.errors import ConfigError
 from penchant.platform.model_files import (
     TOKENIZER_FILES,
-    file_digest,
     read_settings,
     reading,
     safe_directory,
     without_bars,
 )
 from penchant.platform.model_hub import find_on_hub
+from penchant.platform.store import file_digest
 from penchant.platform.tokenizer_checks import check_tokenizer
 
 if TYPE_CHECKING:

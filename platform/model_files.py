@@ -5,7 +5,6 @@ Pickles are never read and a model's own code is never run.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import tempfile
@@ -14,12 +13,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from penchant.platform.errors import ConfigError
+from penchant.platform.errors import ConfigError, is_out_of_memory
+from penchant.platform.store import file_digest
 
 __all__ = [
     "PICKLES",
     "TOKENIZER_FILES",
-    "file_digest",
     "read_settings",
     "reading",
     "safe_directory",
@@ -88,12 +87,11 @@ def reading(name: str, path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (ConfigError, MemoryError):
+    except ConfigError:
         raise
-    except Exception as error:
-        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
-            raise  # as PyTorch says it
-        # readers raise those of JSON, safetensors, tokenizers and Python
+    except Exception as error:  # readers raise those of JSON, safetensors, tokenizers and Python
+        if is_out_of_memory(error):
+            raise
         said = " ".join(str(error).split())[:300].rstrip(".")
         raise ConfigError(
             f"base model {name!r}: {_damaged(path)} cannot be read ({type(error).__name__}: "
@@ -113,12 +111,6 @@ def _damaged(path: Path) -> Path:
         except (SafetensorError, OSError):
             return file
     return path
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _dequantised(name: str, directory: Path) -> Path:

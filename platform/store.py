@@ -10,6 +10,7 @@ and a comparison looks at a part at a time. Scores hardly get smaller by compres
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +28,7 @@ from penchant.platform.errors import ConfigError, DataError
 from penchant.platform.swap import lock_directory, whole_file
 from penchant.platform.timeline import Block
 
-__all__ = ["RUN_VERSION", "RunDirectory", "write_json"]
+__all__ = ["RUN_VERSION", "RunDirectory", "file_digest", "write_json"]
 
 #: Version of the layout; another version is refused.
 RUN_VERSION = 1
@@ -39,6 +40,12 @@ def write_json(path: Path, content: Mapping[str, Any] | Sequence[Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
         partial.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from penchant.platform.errors import RunError
+from penchant.platform.errors import RunError, is_out_of_memory
 from penchant.platform.recipes import TextRecipe
 from penchant.platform.store import write_json
 
@@ -29,9 +29,7 @@ def ran_out(error: BaseException | None) -> bool:
     """Whether memory was the cause: PyTorch's on a GPU or the host, Python's, or Ray's killer's."""
     if error is None:
         return False
-    named = type(error).__name__ == "OutOfMemoryError"  # PyTorch's and Ray's: neither need be there
-    told = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    if named or told or isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return True
     causes = [error.__cause__, getattr(error, "health_check_failure", None)]  # Ray Train's wraps
     causes += getattr(error, "worker_failures", {}).values()

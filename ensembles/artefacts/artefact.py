@@ -8,7 +8,6 @@ SHA-256 of every file, which is checked before anything is loaded.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from penchant.platform import config
 from penchant.platform.errors import DataError
 from penchant.platform.events import Catalog, EventLog
 from penchant.platform.requests import Requests, read_requests
-from penchant.platform.store import RunDirectory, write_json
+from penchant.platform.store import RunDirectory, file_digest, write_json
 from penchant.platform.swap import swap_in, workspace
 from penchant.platform.timeline import Block
 from penchant.trainers.fit import load_member
@@ -130,7 +129,7 @@ def save_ensemble(
             "weights": dict(combination.shares),
             "combination": combination.model_dump(mode="json"),
             "requests": requests.model_dump(mode="json"),
-            "sha256": {str(path.relative_to(new)): _digest(path) for path in files},
+            "sha256": {str(path.relative_to(new)): file_digest(path) for path in files},
             **facts,
         }
         write_json(new / "ensemble.json", card)
@@ -175,7 +174,7 @@ def read_ensemble_card(directory: Path) -> dict[str, Any]:
     for name, digest in card["sha256"].items():
         file = directory / name
         inside = file.resolve().is_relative_to(directory.resolve())
-        if not inside or not file.is_file() or _digest(file) != digest:
+        if not inside or not file.is_file() or file_digest(file) != digest:
             raise DataError(
                 f"{file} is missing or is not the file that was saved (expected SHA-256 "
                 f"{digest[:12]}...). Run `penchant ensemble compare` to save the ensemble again."
@@ -196,8 +195,3 @@ def load_ensemble(directory: Path, only: Sequence[str] | None = None) -> Ensembl
         card=card,
         calibrator=parse_calibrator(card["calibrator"]) if "calibrator" in card else None,
     )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
