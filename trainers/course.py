@@ -31,6 +31,10 @@ class Group:
             torch.distributed.all_reduce(values)
         return values
 
+    def any(self, mine: bool) -> bool:
+        """Whether it is so on some worker; all of them hear the same."""
+        return bool(self.total(torch.tensor([float(mine)])).item())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
-
 from penchant.platform.errors import RunError
 from penchant.trainers.course import Group
 from penchant.trainers.pretrain.network import held_out_losses
@@ -57,8 +55,7 @@ def judge_step(engine: Any, asked: Asked, group: Group, step: int, kept_step: in
     Raises:
         RunError: the loss, a weight or a moment is no number, on any worker.
     """
-    unsound = torch.tensor([float(not is_finite(engine))], dtype=torch.float64)
-    if float(group.total(unsound)):
+    if group.any(not is_finite(engine)):
         raise _unsound(f"weights or moments are no numbers after step {step}", kept_step)
     with gathered(engine):
         loss = held_out_losses(engine.module, asked, group, embeddings=False)["model"]

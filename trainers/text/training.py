@@ -204,8 +204,7 @@ def _keep_sound(
     engine: Any, course: Course, group: Group, steps: int, keep: Callable[[Kept], None]
 ) -> None:
     """Keep a checkpoint, unless the last step has ruined a weight: the next one will tell."""
-    unsound = torch.tensor([float(not is_finite(engine))])
-    if float(group.total(unsound)):
+    if group.any(not is_finite(engine)):
         return
     loss = sum(course.losses) / len(course.losses)
     keep(Kept(epoch=course.next_epoch, step=course.step, steps=steps, loss=loss))
