@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,8 +70,8 @@ def keep_member(
         same_as: a member of the run that is known to score the same, whose scores are copied.
     """
     member.save(run.member(member_id))
-    _keep_lineage(run, member_id, member.recipe, facts)
     cards = sorted(run.member(member_id).rglob("README.md"))  # of what transformers loads
+    _keep_lineage(run, member_id, member.recipe, facts, cards)
     measured: dict[Block, dict[str, float]] = {}
     for block, asked in requests.items():
         if same_as is None:
@@ -91,7 +92,11 @@ def keep_member(
 
 
 def _keep_lineage(
-    run: RunDirectory, member_id: str, recipe: Recipe, facts: Mapping[str, object]
+    run: RunDirectory,
+    member_id: str,
+    recipe: Recipe,
+    facts: Mapping[str, object],
+    cards: Sequence[Path],
 ) -> None:
     """Say beside the weights, and those that transformers loads, what they have learned from."""
     until_ms, parts = facts.get("until_ms"), facts.get("soup_of", ())
@@ -99,8 +104,7 @@ def _keep_lineage(
     sources = sources_of(recipe)
     if isinstance(parts, Sequence):
         sources += [run.member(part) for part in parts]
-    directory = run.member(member_id)
-    for place in {directory, *(card.parent for card in directory.rglob("README.md"))}:
+    for place in {run.member(member_id), *(card.parent for card in cards)}:
         write_learned(place, own, sources)
 
 
