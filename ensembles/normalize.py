@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import special, stats
+from scipy import special
 
 __all__ = ["Normalization", "normalize", "normalize_beside", "softmax_at"]
 
@@ -122,6 +122,8 @@ def _softmax(scores: _Scores, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
 
 
 def _rank(scores: _Scores, asked: NDArray[np.bool_]) -> NDArray[np.float64]:
+    from scipy import stats  # here, since replicas that never rank start sooner without
+
     ranks = stats.rankdata(np.where(asked, -scores, np.inf), method="average", axis=1)
     number = asked.sum(1, keepdims=True)
     share = 1.0 - (ranks - 1.0) / np.maximum(number - 1, 1)

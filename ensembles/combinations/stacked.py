@@ -13,15 +13,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from penchant.ensembles.combinations.linear import Linear
 from penchant.ensembles.normalize import Normalization
+
+if TYPE_CHECKING:
+    import lightgbm
 
 __all__ = ["DEPTH", "Candidates", "Stacked", "candidates", "placed"]
 
@@ -75,6 +77,8 @@ class Stacked(BaseModel):
 
     @cached_property
     def _booster(self) -> lightgbm.Booster:
+        import lightgbm  # here, since most replicas start sooner without
+
         return lightgbm.Booster(model_str=self.trees)
 
     def merge(self, parts: Scores, facts: NDArray[np.float32] | None) -> NDArray[np.float32]:

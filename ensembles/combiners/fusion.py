@@ -22,7 +22,6 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import stats
 
 from penchant.ensembles.combinations.even import EvenShares
 from penchant.ensembles.combiners.average import best_members
@@ -159,6 +158,8 @@ def first_places(scores: NDArray[np.float32], depth: int) -> NDArray[np.float32]
     at = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     short = np.full((len(scores), int(counts.max())), np.inf, dtype=np.float32)
     short[row, at] = -scores[row, column]
+    from scipy import stats  # here, as in normalize
+
     places[row, column] = stats.rankdata(short, method="average", axis=1)[row, at]
     return places
 

@@ -18,8 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 from scipy import optimize, special
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
 from penchant.ensembles.combiners.combiner import refuse_other_blocks
 from penchant.ensembles.predictions import Blend, Predictions
@@ -197,11 +195,15 @@ def _fit_binary(score: NDArray[np.float64], label: NDArray[np.float32], kind: Ki
     if kind == "temperature":
         return _temperature(lambda t: float(np.mean(np.logaddexp(0, score / t) - yes * score / t)))
     if kind == "platt":
+        from sklearn.linear_model import LogisticRegression  # here, since no replica needs it
+
         line = LogisticRegression().fit(score[:, None], yes)
         if line.coef_[0, 0] > 0:
             return Platt(slope=float(line.coef_[0, 0]), intercept=float(line.intercept_[0]))
         # scores that order the wrong way say nothing: an order is never turned round
         return Platt(slope=0.0, intercept=float(special.logit(yes.mean())))
+    from sklearn.isotonic import IsotonicRegression
+
     # a chance is never 0 or 1, however sure so few labels look (Laplace's rule)
     least = 1 / (len(yes) + 2)
     steps = IsotonicRegression(y_min=least, y_max=1 - least).fit(score, yes)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
 __all__ = ["Logistic", "fit_logistic"]
 
@@ -50,6 +49,8 @@ def fit_logistic(features: NDArray[np.float32], label: NDArray[np.float32]) -> L
         weights = np.zeros(2 * width + 1)
         weights[-1] = np.log(2 * len(label) + 1.0) * (1 if label[0] else -1)
         return Logistic(mean=mean, scale=scale, weights=weights)
+    from sklearn.linear_model import LogisticRegression  # here, since no replica needs it
+
     model = LogisticRegression(C=_INVERSE_PENALTY, max_iter=1000)
     model.fit(_standard(features, mean, scale), label > 0.5)
     weights = np.concatenate([model.coef_[0], model.intercept_])

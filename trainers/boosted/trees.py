@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
 from penchant.platform.recipes import BoostedRecipe
+
+if TYPE_CHECKING:
+    import lightgbm
 
 __all__ = ["Trees", "draws", "fit_trees"]
 
@@ -43,6 +46,8 @@ class Trees:
     @classmethod
     def load(cls, directory: Path, bags: int) -> Trees:
         """What `save` wrote."""
+        import lightgbm  # here, since replicas of other members start sooner without
+
         names = [str(directory / _file_name(bag)) for bag in range(bags)]
         return cls(tuple(lightgbm.Booster(model_file=name) for name in names))
 
@@ -63,6 +68,8 @@ def fit_trees(
         drawn: rows that each bag learns from, shape (bags, R); all of them without.
         start: log-odds that the trees begin from, shape (R,).
     """
+    import lightgbm
+
     bags = []
     for bag in range(recipe.bags):
         rows = slice(None) if drawn is None or drawn[bag].all() else drawn[bag]
