@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,48 +85,61 @@ def as_table(entries: Sequence[Entry], hashed: Callable[[str], str]) -> pa.Table
         entries: in the order in which they were answered.
         hashed: a user's keyed hash.
     """
-    return pa.concat_tables([SCHEMA.empty_table(), *(_table(one, hashed) for one in entries)])
-
-
-def _table(one: Entry, hashed: Callable[[str], str]) -> pa.Table:
-    """The K rows of an answer."""
-    answer, results = one.answer, one.answer.results
-    left_out = [{"member": left.member, "reason": left.reason} for left in answer.left_out]
-    same: dict[str, Any] = {
-        "request_id": answer.request_id,
-        "role": one.role,
-        "ensemble": answer.ensemble,
-        "version": answer.version,
-        "path": one.path,
-        "binary": one.binary,
-        "time_ms": answer.time_ms,
-        "answered_ms": one.answered_ms,
-        "disagreement": disagreement(one.members, binary=one.binary),
-        "degraded": answer.degraded,
-        "left_out": left_out,
-        "latency_ms": one.latency_ms,
-        "caller": one.caller,
-        "user_hash": None if one.user is None else hashed(one.user),
+    if not entries:
+        return SCHEMA.empty_table()
+    rows = np.repeat(np.arange(len(entries)), [len(one) for one in entries])
+    results = [result for one in entries for result in one.answer.results]
+    columns = {
+        name: pa.array(values, SCHEMA.field(name).type).take(rows)
+        for name, values in _of_answers(entries, hashed).items()
     }
-    own = {
-        "item": [result.item for result in results],
-        "rank": range(1, len(results) + 1),
-        "score": [result.score for result in results],
-        "probability": [result.probability for result in results],
+    own: dict[str, Iterable[Any]] = {
+        "item": (result.item for result in results),
+        "rank": (place for one in entries for place in range(1, len(one) + 1)),
+        "score": (result.score for result in results),
+        "probability": (result.probability for result in results),
     }
-    arrays = {name: pa.array(values, SCHEMA.field(name).type) for name, values in own.items()}
-    arrays["members"] = _nested(one.members, len(results))
-    for name, value in same.items():
-        arrays[name] = pa.repeat(pa.scalar(value, SCHEMA.field(name).type), len(results))
-    return pa.table([arrays[name] for name in SCHEMA.names], schema=SCHEMA)
+    columns |= {name: pa.array(values, SCHEMA.field(name).type) for name, values in own.items()}
+    columns["members"] = _nested(entries)
+    return pa.table([columns[name] for name in SCHEMA.names], schema=SCHEMA)
 
 
-def _nested(members: Mapping[str, NDArray[np.float32]], length: int) -> pa.Array:
-    """A list of every member's name and score for each of K results."""
-    names = pa.array(list(members) * length, pa.string())
-    scores = np.stack(list(members.values()), axis=1) if members else np.zeros((length, 0))
-    flat = pa.array(scores.reshape(-1).astype(np.float32))
-    ends = pa.array(np.arange(length + 1, dtype=np.int32) * len(members))
+def _of_answers(entries: Sequence[Entry], hashed: Callable[[str], str]) -> dict[str, list[Any]]:
+    """Columns that are the same for all rows of an answer: a value for each answer."""
+    answers = [one.answer for one in entries]
+    return {
+        "request_id": [answer.request_id for answer in answers],
+        "role": [one.role for one in entries],
+        "ensemble": [answer.ensemble for answer in answers],
+        "version": [answer.version for answer in answers],
+        "path": [one.path for one in entries],
+        "binary": [one.binary for one in entries],
+        "time_ms": [answer.time_ms for answer in answers],
+        "answered_ms": [one.answered_ms for one in entries],
+        "disagreement": [disagreement(one.members, binary=one.binary) for one in entries],
+        "degraded": [answer.degraded for answer in answers],
+        "left_out": [
+            [{"member": left.member, "reason": left.reason} for left in answer.left_out]
+            for answer in answers
+        ],
+        "latency_ms": [one.latency_ms for one in entries],
+        "caller": [one.caller for one in entries],
+        "user_hash": [None if one.user is None else hashed(one.user) for one in entries],
+    }
+
+
+def _nested(entries: Sequence[Entry]) -> pa.Array:
+    """For each row of each answer, a list of every member's name and score."""
+    names: list[str] = []
+    scores = [np.zeros(0, dtype=np.float32)]
+    for one in entries:
+        names += list(one.members) * len(one)
+        if one.members:
+            scores.append(np.stack(list(one.members.values()), axis=1).reshape(-1))
+    each = np.repeat([len(one.members) for one in entries], [len(one) for one in entries])
+    ends = np.concatenate([[0], np.cumsum(each)]).astype(np.int32)
+    flat = pa.array(np.concatenate(scores).astype(np.float32))
     return pa.ListArray.from_arrays(
-        ends, pa.StructArray.from_arrays([names, flat], fields=list(_MEMBER))
+        pa.array(ends),
+        pa.StructArray.from_arrays([pa.array(names, pa.string()), flat], fields=list(_MEMBER)),
     )
