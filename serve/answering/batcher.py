@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from penchant.serve.answering.pace import Pace
+from penchant.serve.answering.priority import yield_to_answers
 
 __all__ = ["Batcher"]
-
-#: Of the thread for what nobody awaits: a tenth of the CPU where another thread wants it too.
-_BEHIND_NICENESS = 10
 
 Asked = TypeVar("Asked")
 Answered = TypeVar("Answered")
@@ -57,7 +52,7 @@ class Batcher(Generic[Asked, Answered]):
         self._waiting: list[tuple[Asked, asyncio.Future[Answered]]] = []
         self._worker: asyncio.Task[None] | None = None
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="score")
-        self._behind = ThreadPoolExecutor(1, "score-behind", _step_behind)
+        self._behind = ThreadPoolExecutor(1, "score-behind", yield_to_answers)
         self._began: float | None = None
 
     @property
@@ -103,11 +98,3 @@ class Batcher(Generic[Asked, Answered]):
             size += 1
         self._waiting = waiting[size:]
         return waiting[:size]
-
-
-def _step_behind() -> None:
-    """Let the machine run this thread when others leave it time."""
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        niceness = max(os.getpriority(os.PRIO_PROCESS, thread), _BEHIND_NICENESS)
-        os.setpriority(os.PRIO_PROCESS, thread, niceness)

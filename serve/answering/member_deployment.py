@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from penchant.serve.answering.batcher import Batcher
 from penchant.serve.answering.card import version_of
 from penchant.serve.answering.carrier import Answers, Asked
 from penchant.serve.answering.history import Question, merge
+from penchant.serve.answering.priority import yield_to_proxy
 from penchant.serve.answering.readiness import ready_members, sound
 from penchant.serve.watch.meters import MemberMeters
 from penchant.trainers.member import ReadsTexts
@@ -61,13 +64,15 @@ class MemberReplica:
         engine: EngineName = "auto",
         beside: Sequence[object] = (),
     ) -> None:
-        ensemble = ready_members(Path(directory), members, threads=threads, engine=engine)
+        with _uncollected():
+            ensemble = ready_members(Path(directory), members, threads=threads, engine=engine)
         found = version_of(Path(directory))  # asked last: whatever was loaded is of it
         if found != version:
             raise DataError(
                 f"{directory} holds version {found} by now, expected {version}, which is live: put "
                 "back what it held, or deploy it again."
             )
+        yield_to_proxy()  # last: a replica that is to help starts before what keeps CPUs busy
         self._meters = {name: MemberMeters(version, name) for name in members}
         self._looked_up: dict[str, tuple[int, int]] = {}
         self._ensemble = ensemble
@@ -128,6 +133,21 @@ class MemberReplica:
         """
         if self._batcher.busy_s > _STUCK_S:
             raise RunError(f"a batch has taken {self._batcher.busy_s:.0f} s: the replica is stuck")
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would look through all that is loaded, over and over.
+
+    A third of the time that torch takes to import is that. What has been loaded by the end stays,
+    and is not looked through later either.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def answer_all(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -17,6 +20,7 @@ from numpy.typing import NDArray
 from penchant.ensembles.artefacts.artefact import Ensemble
 from penchant.ensembles.combinations.linear import Linear
 from penchant.platform.config import Requests
+from penchant.platform.errors import RunError
 from penchant.platform.events import EventLog
 from penchant.platform.recipes import PersonalRecipe
 from penchant.platform.requests import Requests as Asked
@@ -194,6 +198,52 @@ def test_a_replica_gives_a_sign_of_life_while_it_computes(monkeypatch: pytest.Mo
     asyncio.run(ask())
 
 
+@pytest.mark.parametrize("given", [0, 10])
+def test_a_replica_puts_all_its_threads_behind_the_proxy_and_none_before_where_it_stood(
+    given: int,
+) -> None:
+    code = """
+import os, threading
+from pathlib import Path
+from penchant.serve.answering.priority import yield_to_proxy
+go = threading.Event()
+threading.Thread(target=go.wait).start()
+os.setpriority(os.PRIO_PROCESS, 0, GIVEN)
+yield_to_proxy()
+threading.Thread(target=go.wait).start()
+threads = [int(one.name) for one in Path("/proc/self/task").iterdir()]
+print(sorted(os.getpriority(os.PRIO_PROCESS, one) for one in threads))
+go.set()
+"""
+    if sys.platform != "linux":
+        return  # elsewhere threads have no niceness of their own
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    words = [sys.executable, "-c", code.replace("GIVEN", str(max(given, own)))]
+    found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    first, other = max(given, own, 5), max(own, 5)
+    assert found == sorted([first, other, first])
+
+
+def test_the_garbage_collector_rests_only_while_members_are_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    collecting: list[bool] = []
+
+    def load(*_: object, **__: object) -> Ensemble:
+        collecting.append(gc.isenabled())
+        if len(collecting) > 1:
+            raise RunError("it is ruined")
+        return ENSEMBLE
+
+    monkeypatch.setattr(member_deployment, "ready_members", load)
+    monkeypatch.setattr(member_deployment, "version_of", lambda _: "v1")
+    MemberReplica("somewhere", "v1", ["counts"])
+    with pytest.raises(RunError, match="ruined"):
+        MemberReplica("somewhere", "v1", ["counts"])
+    assert collecting == [False, False]
+    assert gc.isenabled()
+
+
 def test_what_nobody_awaits_is_computed_behind_all_others_unless_it_came_with_what_is() -> None:
     niceness: list[int] = []
 
@@ -210,7 +260,7 @@ def test_what_nobody_awaits_is_computed_behind_all_others_unless_it_came_with_wh
 
     asyncio.run(ask())
     own = os.getpriority(os.PRIO_PROCESS, 0)
-    behind = max(own, 10) if sys.platform == "linux" else own  # elsewhere threads have none
+    behind = max(own, 15) if sys.platform == "linux" else own  # elsewhere threads have none
     assert niceness == [behind, own, own]
 
 
