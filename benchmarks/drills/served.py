@@ -42,6 +42,12 @@ class Served:
         """Replicas of members, of every live version."""
         return self.replicas("version-")
 
+    def deployments(self) -> list[str]:
+        """Of each replica of members, the deployment: `member-0-text-all`, say."""
+        # ray::ServeReplica:APPLICATION:DEPLOYMENT.method, with more before while it starts
+        names = (_title(one).partition("ServeReplica:version-")[2] for one in self.members())
+        return [name.partition(":")[2].partition(".")[0].strip() for name in names if name]
+
     def processes(self, name: str) -> list[psutil.Process]:
         """Processes of Ray itself, such as `raylet`."""
         every = psutil.Process(self.process.pid).children(recursive=True)
