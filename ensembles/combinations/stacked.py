@@ -77,7 +77,7 @@ class Stacked(BaseModel):
 
     @cached_property
     def _booster(self) -> lightgbm.Booster:
-        import lightgbm  # here, since most replicas start sooner without
+        import lightgbm  # here, since replicas of other ensembles start sooner without
 
         return lightgbm.Booster(model_str=self.trees)
 

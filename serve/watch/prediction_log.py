@@ -30,7 +30,7 @@ PREDICTIONS = "predictions"
 #: Rows that may wait for the thread: some tens of megabytes.
 _MAX_WAITING_ROWS = 50_000
 #: Answers that become rows at a time: few, so that the thread never holds the interpreter long, but
-#: not one by one, which costs twenty times as much for each.
+#: not one by one, which costs seven times as much for each.
 _STEP = 16
 #: How long the first of them waits for others.
 _GATHER_S = 0.25

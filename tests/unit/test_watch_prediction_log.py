@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,18 @@ def test_many_answers_make_the_rows_that_each_makes_alone() -> None:
     answers = [seen("r1"), seen("r2", user=None, items="abc"), seen("r3", items="")]
     entries = [entry(one, 10 * at) for at, one in enumerate(answers)]
     assert [len(one) for one in entries] == [2, 3, 0]
+    one, two = np.float32([0.5, 0.25]), np.float32([3, 4])
+    entries.append(replace(entries[0], members={"two": two, "one": one}))
+    entries.append(replace(entries[0], members={}))
     together = as_table(entries, str.upper)
     alone = [as_table([one], str.upper).to_pylist() for one in entries]
     assert together.to_pylist() == [row for rows in alone for row in rows]
+    assert [row["members"] for row in together.to_pylist()[5:]] == [
+        [{"member": "two", "score": 3.0}, {"member": "one", "score": 0.5}],
+        [{"member": "two", "score": 4.0}, {"member": "one", "score": 0.25}],
+        [],
+        [],
+    ]
     assert together.schema == as_table([], str.upper).schema == SCHEMA
 
 
