@@ -27,11 +27,11 @@ __all__ = ["FrontArgs", "VersionArgs", "build_front", "build_version", "live_of"
 _MOST = 1000
 
 #: Calls that a replica of members should have under way. A call carries what has gathered, so that
-#: their number says how busy a replica is more than how many ask: one is worked on, another waits
-#: most of the time. (Serve counts up to 1.5 for a single caller who asks again at once: that is no
-#: load to start replicas for.) A front has one more of them at most than replicas may run
-#: (`Place.calls`).
-_CALLS = 1.75
+#: their number says how busy a replica is more than how many ask: one is worked on, another waits.
+#: (Serve counts up to 1.8 for a single caller who asks again at once: that is no load to start
+#: replicas for.) A front has one more of them at most than replicas may run (`Place.calls`), so
+#: that two fronts can ask for all of them.
+_CALLS = 2.0
 
 
 class VersionArgs(BaseModel):
@@ -162,8 +162,9 @@ def _deployment(
             metrics_interval_s=1.0,
             look_back_period_s=5.0,
             upscale_delay_s=1.0,
-            # Half of what is missing first: those that start at once share CPUs, and are all late.
-            upscaling_factor=0.5,
+            # Replicas without a CPU of their own share what there is while they start, and all are
+            # late: half of what is missing comes first.
+            upscaling_factor=1.0 if cpus >= 1 else 0.5,
             downscale_delay_s=120.0,
         ),
         max_ongoing_requests=_MOST,
