@@ -1,6 +1,7 @@
 """Autoscaling under a step of load, on a local cluster with more CPUs than the machine has.
 
-Members live where `penchant serve run` puts them; each deployment is to go up once, and back.
+Members live where `penchant serve run` puts them. No deployment may go up more than once, and all
+come back.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ def scale(
     return loaded(
         "autoscaling under a step",
         reports,
-        f"replicas of {told}; the first one more was ordered {ordered_s:.1f} s after the step "
-        f"and ready after {ready_s:.1f} s",
+        f"members where they live by default, replicas of {told}; the first one more was ordered "
+        f"{ordered_s:.1f} s after the step and ready after {ready_s:.1f} s",
         promise=f"0 failed, up and back once, one more ready within {_FIRST_S:.0f} s",
         met=sum(failed(report) for report in reports) == 0
         and counts[0] == counts[-1]
@@ -80,18 +81,17 @@ def scale(
 
 
 def _ordered_and_ready_s(running: Served, step_s: float) -> tuple[float, float]:
-    """Seconds from the step until a replica of a member was ordered, and until one was ready.
+    """Seconds from the step until a member's deployment ordered replicas, and until it had one.
 
-    Infinite where none was.
+    Infinite where it did not.
     """
-    lines = [(told_s - step_s, line) for told_s, line in lines_since(running, step_s)]
-
-    def first(text: str, after_s: float) -> float:
-        told = (s for s, line in lines if text in line and "version-" in line and s > after_s)
-        return next(told, float("inf"))
-
-    ordered_s = first("Upscaling", 0.0)
-    return ordered_s, first("started successfully", ordered_s)
+    ordered_s, of = float("inf"), ""
+    for told_s, line in lines_since(running, step_s):
+        if not of and "Upscaling" in line and "version-" in line:
+            ordered_s, of = told_s - step_s, line.partition("name='")[2].partition("'")[0]
+        elif of and "started successfully" in line and f"deployment='{of}'" in line:
+            return ordered_s, told_s - step_s
+    return ordered_s, float("inf")
 
 
 def _plan(callers: int, duration_s: float) -> LoadPlan:
