@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,13 @@ from penchant.serve.answering.places import Layout
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.gate.proxy import KEYS_OF, serve_variables
 from penchant.serve.run import free_port
-from penchant.serve.versions.app import FrontArgs, VersionArgs, build_front, build_version
+from penchant.serve.versions.app import (
+    FrontArgs,
+    VersionArgs,
+    build_front,
+    build_version,
+    live_of,
+)
 from penchant.serve.versions.build import ray_service, serve_config
 from penchant.serve.versions.service import Service, Traffic
 
@@ -109,6 +116,33 @@ def test_replicas_compute_on_the_cpus_that_are_set_aside_for_them(
     (beside,) = made._bound_deployment.init_args[-1]
     bound = [made._bound_deployment, beside._bound_deployment]
     assert [one.init_args[3] for one in bound] == [threads, threads]
+
+
+@pytest.mark.parametrize("cpus", [0.1, 2.0])
+@pytest.mark.parametrize("most", [2, 3, 8, 40])
+def test_two_fronts_with_all_their_calls_bring_all_replicas_and_a_single_caller_brings_none(
+    artefact: Path, cpus: float, most: int
+) -> None:
+    held = {"directory": str(artefact), "version": version_of(artefact), "source": str(artefact)}
+    asked = {"layout": {"placement": "apart"}, "cpus_per_replica": cpus, "max_replicas": most}
+    args = VersionArgs.model_validate(held | asked)
+    scaled = build_version(args)._bound_deployment._deployment_config.autoscaling_config
+
+    def steps(calls: float) -> list[int]:
+        """Replicas, once those are there that Serve starts: a share of what calls want more."""
+        found = [scaled.min_replicas]
+        while len(found) < 20:
+            wanted = calls / scaled.target_ongoing_requests - found[-1]
+            more = math.ceil(scaled.get_upscaling_factor() * max(wanted, 0))
+            found.append(min(found[-1] + more, scaled.max_replicas))
+        return found
+
+    place = live_of(args).places[0]
+    busy = steps(2 * place.calls)
+    assert busy[0] == 1
+    assert busy[-1] == most
+    assert busy[1] == (most if cpus >= 1 else min(1 + math.ceil(most / 2), most))  # half of them
+    assert steps(1.8)[-1] == 1
 
 
 def test_fronts_on_several_machines_share_the_redis_that_was_chosen(
