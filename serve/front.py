@@ -16,7 +16,6 @@ from pathlib import Path
 from fastapi import FastAPI
 from ray import serve
 
-from penchant.serve.answering.priority import yield_to_proxy
 from penchant.serve.gate.guard import Guard
 from penchant.serve.gate.keys import KeyRing
 from penchant.serve.routes.console_page import console_router
@@ -48,7 +47,6 @@ class Front:
     def __init__(
         self, service: str, max_body_bytes: int, guarded: bool, users: str | None = None
     ) -> None:
-        yield_to_proxy()
         self._service = Service(Path(service))
         self._max_body_bytes = max_body_bytes
         self._guard = Guard(ring=KeyRing(self._service.directory)) if guarded else None

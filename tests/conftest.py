@@ -9,7 +9,6 @@ import atexit
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -41,15 +40,6 @@ from penchant.trainers.member import Member, Past
 settings.register_profile("same each time", derandomize=True, database=None, deadline=None)
 settings.load_profile("same each time")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # networks here are too small for threads
-
-
-@pytest.fixture(autouse=True)
-def _nobody_steps_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replicas that tests build in their own process leave its priority: it cannot come back."""
-    for name in ("penchant.serve.front", "penchant.serve.answering.member_deployment"):
-        if name in sys.modules:
-            monkeypatch.setattr(sys.modules[name], "yield_to_proxy", lambda: None)
-
 
 START_MS = 1_483_228_800_000  # 2017-01-01, a Sunday
 HOUR_MS = DAY_MS // 24

@@ -19,7 +19,6 @@ from penchant.serve.answering.batcher import Batcher
 from penchant.serve.answering.card import version_of
 from penchant.serve.answering.carrier import Answers, Asked
 from penchant.serve.answering.history import Question, merge
-from penchant.serve.answering.priority import yield_to_proxy
 from penchant.serve.answering.readiness import ready_members, sound
 from penchant.serve.watch.meters import MemberMeters
 from penchant.trainers.member import ReadsTexts
@@ -72,7 +71,6 @@ class MemberReplica:
                 f"{directory} holds version {found} by now, expected {version}, which is live: put "
                 "back what it held, or deploy it again."
             )
-        yield_to_proxy()  # last: a replica that is to help starts before what keeps CPUs busy
         self._meters = {name: MemberMeters(version, name) for name in members}
         self._looked_up: dict[str, tuple[int, int]] = {}
         self._ensemble = ensemble

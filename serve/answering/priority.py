@@ -7,48 +7,38 @@ CPUs, at four times the load that it can answer, refusals came after 25 to 33 ms
 percentile instead of 65 to 120 (from the second load on, docs/lab-notes.md), and no fewer requests
 were answered.
 
+They do so from their first instruction: a replica that starts in front of those that answer takes
+their CPUs for as long as it loads, and then the answers are late.
+
 A step of niceness is worth 1.25 times as much of a contended CPU (`man 7 sched`).
 """
 
 from __future__ import annotations
 
-import logging
 import os
+import shutil
 import sys
 import threading
-from pathlib import Path
 
-__all__ = ["yield_to_answers", "yield_to_proxy"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["behind_the_proxy", "yield_to_answers"]
 
 _ANSWERS = 5  # a third of what a proxy gets
 _UNAWAITED = 15  # a tenth of what answers get
 
 
-def yield_to_proxy() -> None:
-    """Put this process behind the proxy; threads that it starts later stand there too.
+def behind_the_proxy() -> dict[str, str]:
+    """What Ray starts a replica's process with (`runtime_env`), so that it yields to the proxy.
 
-    Elsewhere than on Linux, where threads have no niceness of their own, nothing changes; nor where
-    Ray's workers are further behind already, the proxy among them (RAY_worker_niceness).
+    Nothing where that cannot be said. The step is from where Ray's workers stand, the proxy among
+    them.
     """
-    if sys.platform == "linux":
-        for thread in Path("/proc/self/task").iterdir():
-            _step_back(int(thread.name), _ANSWERS)
+    nice = shutil.which("nice") if sys.platform == "linux" else None
+    return {} if nice is None else {"py_executable": f"{nice} -n {_ANSWERS} {sys.executable}"}
 
 
 def yield_to_answers() -> None:
-    """Put this thread behind those that somebody waits for."""
+    """Put this thread behind those that somebody waits for (on Linux, where threads can differ)."""
     if sys.platform == "linux":
-        _step_back(threading.get_native_id(), _UNAWAITED)
-
-
-def _step_back(thread: int, niceness: int) -> None:
-    """Never forward: that is for privileged users alone."""
-    try:
-        if os.getpriority(os.PRIO_PROCESS, thread) < niceness:
-            os.setpriority(os.PRIO_PROCESS, thread, niceness)
-    except ProcessLookupError:
-        return  # it has just ended
-    except OSError as error:  # some sandboxes allow nobody to step back
-        logger.warning("niceness stays as it is: %s", error.strerror)
+        thread = threading.get_native_id()
+        if os.getpriority(os.PRIO_PROCESS, thread) < _UNAWAITED:
+            os.setpriority(os.PRIO_PROCESS, thread, _UNAWAITED)

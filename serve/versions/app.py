@@ -15,6 +15,7 @@ from ray.serve.deployment import Application, Deployment
 from penchant.ensembles.artefacts.artefact import read_ensemble_card
 from penchant.serve.answering.member_deployment import MAX_BATCH, MemberReplica
 from penchant.serve.answering.places import Layout, Place, measured_ms, place_members
+from penchant.serve.answering.priority import behind_the_proxy
 from penchant.serve.front import Front
 from penchant.serve.gate.gate import MAX_BODY_BYTES
 from penchant.serve.versions.fronts import FRONT
@@ -151,7 +152,7 @@ def _deployment(
     """
     made = serve.deployment(
         name=name,
-        ray_actor_options={"num_cpus": cpus},
+        ray_actor_options={"num_cpus": cpus, "runtime_env": behind_the_proxy()},
         autoscaling_config=AutoscalingConfig(
             min_replicas=replicas[0],
             max_replicas=replicas[1],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -235,6 +236,22 @@ def test_ask_shows_a_stored_request(endpoint: Endpoint) -> None:
     assert asked.returncode == 0, asked.stderr
     assert "own 0.50, items 0.30, sequence 0.20" in asked.stdout
     assert "chosen then" in asked.stdout
+
+
+def test_fronts_and_members_yield_to_the_proxy_from_their_first_instruction(
+    endpoint: Endpoint,
+) -> None:
+    processes = psutil.Process(endpoint.process.pid).children(recursive=True)
+    titles = {process: " ".join(process.cmdline()) for process in processes}
+    proxies = [one for one, title in titles.items() if title.startswith("ray::ProxyActor")]
+    replicas = [one for one, title in titles.items() if "ServeReplica" in title]
+    assert len(proxies) == 1
+    assert len(replicas) >= 3
+    step = 5 if sys.platform == "linux" else 0
+    for replica in replicas:
+        assert replica.nice() == proxies[0].nice() + step
+        for thread in replica.threads():
+            assert os.getpriority(os.PRIO_PROCESS, thread.id) >= replica.nice()
 
 
 def test_ctrl_c_stops_everything(endpoint: Endpoint) -> None:

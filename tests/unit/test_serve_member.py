@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -196,32 +194,6 @@ def test_a_replica_gives_a_sign_of_life_while_it_computes(monkeypatch: pytest.Mo
         np.testing.assert_array_equal((await answers)[0]["counts"], [[1, 0, 0, 0]])
 
     asyncio.run(ask())
-
-
-@pytest.mark.parametrize("given", [0, 10])
-def test_a_replica_puts_all_its_threads_behind_the_proxy_and_none_before_where_it_stood(
-    given: int,
-) -> None:
-    code = """
-import os, threading
-from pathlib import Path
-from penchant.serve.answering.priority import yield_to_proxy
-go = threading.Event()
-threading.Thread(target=go.wait).start()
-os.setpriority(os.PRIO_PROCESS, 0, GIVEN)
-yield_to_proxy()
-threading.Thread(target=go.wait).start()
-threads = [int(one.name) for one in Path("/proc/self/task").iterdir()]
-print(sorted(os.getpriority(os.PRIO_PROCESS, one) for one in threads))
-go.set()
-"""
-    if sys.platform != "linux":
-        return  # elsewhere threads have no niceness of their own
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    words = [sys.executable, "-c", code.replace("GIVEN", str(max(given, own)))]
-    found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-    first, other = max(given, own, 5), max(own, 5)
-    assert found == sorted([first, other, first])
 
 
 def test_the_garbage_collector_rests_only_while_members_are_loaded(
