@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -83,6 +84,14 @@ async def one_under_way_and_two_that_gather(place: Place) -> list[object]:
     return await asyncio.gather(*tasks, return_exceptions=True)
 
 
+@pytest.fixture
+def _quick_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls take no time, however busy the machine of the test is: slow ones carry less."""
+    still = SimpleNamespace(monotonic=lambda: 0.0)
+    monkeypatch.setattr("penchant.serve.answering.carrier.time", still)
+
+
+@pytest.mark.usefixtures("_quick_calls")
 def test_what_gathers_while_all_calls_are_under_way_shares_the_next() -> None:
     async def body() -> None:
         place = Place()
@@ -108,6 +117,7 @@ def test_no_more_calls_are_under_way_than_allowed(most_calls: int) -> None:
     run(body)
 
 
+@pytest.mark.usefixtures("_quick_calls")
 def test_a_call_carries_eight_questions_at_most() -> None:
     async def body() -> None:
         place = Place()
