@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import shlex
+import shutil
 import sys
 import threading
 import time
@@ -27,6 +29,7 @@ from penchant.serve.answering.batcher import Batcher
 from penchant.serve.answering.carrier import Asked as Call
 from penchant.serve.answering.history import Question
 from penchant.serve.answering.member_deployment import MAX_BATCH, MemberReplica, answer_all
+from penchant.serve.answering.priority import behind_the_proxy
 
 ITEMS = ["a", "b", "poison", "bomb"]
 
@@ -194,6 +197,16 @@ def test_a_replica_gives_a_sign_of_life_while_it_computes(monkeypatch: pytest.Mo
         np.testing.assert_array_equal((await answers)[0]["counts"], [[1, 0, 0, 0]])
 
     asyncio.run(ask())
+
+
+def test_a_replica_starts_where_the_interpreter_has_a_space_in_its_path(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(shutil, "which", "/usr/bin/{}".format)
+    monkeypatch.setattr(sys, "executable", "/home/my shop/bin/python")
+    words = shlex.split(behind_the_proxy()["py_executable"])  # Ray gives it to a shell
+    assert words == ["/usr/bin/nice", "-n", "5", "/home/my shop/bin/python"]
 
 
 def test_the_garbage_collector_rests_only_while_members_are_loaded(
