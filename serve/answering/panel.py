@@ -85,6 +85,12 @@ class Panel:
         """How the members are combined."""
         return self._ensemble.combination
 
+    def rehearse(self, question: Question) -> None:
+        """Combine scores that nobody gave, so that what combining imports is imported; blocks."""
+        nothing = np.zeros(self._shape(question), dtype=np.float32)
+        members = [name for names in self._stages() for name in names]
+        self._ensemble.probabilities(self._combine(question, dict.fromkeys(members, nothing)))
+
     async def judge(self, question: Question, timeout_s: float) -> Verdict:
         """Ask everybody, wait for at most `timeout_s`, combine.
 

@@ -56,4 +56,6 @@ def _desk(live: Live) -> Desk:
     handles = {
         place.name: serve.get_deployment_handle(place.name, live.app) for place in live.places
     }
-    return open_desk(directory, Reach(live.name, live.places, handles, trial))
+    desk = open_desk(directory, Reach(live.name, live.places, handles, trial))
+    desk.panel.rehearse(trial)  # here, since the event loop answers others meanwhile
+    return desk

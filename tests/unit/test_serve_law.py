@@ -26,7 +26,7 @@ from penchant.platform.recipes import Recipe, SequenceRecipe
 from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
 from penchant.serve.answering.card import example_question, open_desk, version_of
-from penchant.serve.answering.history import Question
+from penchant.serve.answering.history import Question, trial_question
 from penchant.serve.answering.member_deployment import MemberReplica, answer_all
 from penchant.serve.answering.readiness import ready_members
 from penchant.serve.routes.ingress import make_app
@@ -179,6 +179,7 @@ def test_so_do_members_with_a_language_model_on_every_engine(
 
 def served(directory: Path, ensemble: Ensemble) -> FastAPI:
     desk = open_desk(directory, in_one_process(ensemble))
+    desk.panel.rehearse(trial_question(ensemble.requests, 0, has_groups=desk.reader.has_groups))
     return make_app(LiveDesks(Split(primary=desk)))
 
 

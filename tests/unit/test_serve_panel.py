@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,6 +67,26 @@ def test_scores_are_the_weighted_sum_of_z_scores() -> None:
     np.testing.assert_allclose(verdict.scores, [[-0.5, 0.5]])
     assert verdict.left_out == []
     np.testing.assert_array_equal(verdict.members["two"], SCORES["two"])
+
+
+#: In a process of its own: in this one, others have imported it already.
+REHEARSED = """
+import sys
+from penchant.serve.answering.panel import Panel
+from tests.unit.test_serve_panel import NOBODY, ask, ensemble
+
+print("scipy.stats" in sys.modules)
+Panel(ensemble("rank", one=0.5, two=0.5), ask).rehearse(NOBODY)
+print("scipy.stats" in sys.modules)
+"""
+
+
+def test_what_combining_imports_is_there_after_a_rehearsal() -> None:
+    root = Path(__file__).parents[2]
+    ran = subprocess.run(
+        [sys.executable, "-c", REHEARSED], cwd=root, check=True, capture_output=True, text=True
+    )
+    assert ran.stdout.split() == ["False", "True"]
 
 
 def test_a_single_member_passes_unchanged() -> None:
