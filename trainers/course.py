@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +12,7 @@ import torch.distributed
 from penchant.platform.errors import RunError
 from penchant.platform.recipes import SequenceRecipe, TextRecipe, most_epochs
 
-__all__ = ["Course", "Epoch", "Group", "Kept", "last_checkpoint"]
+__all__ = ["Course", "Epoch", "Group", "Kept"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,18 +115,3 @@ class Course:
         if taken:
             self.best_loss, self.best_epoch = loss, self.next_epoch
         return taken
-
-
-@contextmanager
-def last_checkpoint(group: Group) -> Iterator[Path | None]:
-    """The last checkpoint of the Ray Train run that this worker is part of, if there is one."""
-    import ray.train
-
-    latest = ray.train.get_checkpoint()
-    if latest is None:
-        yield None
-        return
-    with latest.as_directory() as directory:
-        yield Path(directory)
-        if group.workers > 1:
-            torch.distributed.barrier()  # nobody deletes what another still reads

@@ -24,6 +24,7 @@ def run_trial(config: dict[str, Any]) -> None:
     from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
 
+    from penchant.trainers.checkpoints import KEPT, drop_torn_list
     from penchant.trainers.memory_trouble import out_of_memory, ran_out
     from penchant.trainers.refusal import forget_refusal, read_refusal
     from penchant.trainers.worker import place_of, train_group
@@ -32,6 +33,7 @@ def run_trial(config: dict[str, Any]) -> None:
     task = config["task"]
     place = place_of(task)
     forget_refusal(place)
+    drop_torn_list(place)
     gpus = int(ray.cluster_resources().get("GPU", 0))  # type: ignore[no-untyped-call]  # Ray's lack
     scaling, torch_config = worker_group(task["workers"], task["cpus"], gpus)
     trainer = TorchTrainer(
@@ -42,7 +44,7 @@ def run_trial(config: dict[str, Any]) -> None:
         run_config=RunConfig(
             name=task["name"],
             storage_path=task["storage"],
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
             failure_config=FailureConfig(max_failures=2),
             callbacks=[TuneReportCallback()],  # type: ignore[no-untyped-call, list-item]
         ),

@@ -47,6 +47,12 @@ class Watch:
         if event["state"] == "planned":
             self._progress.say(f"{event['member']}: {result['memory']}")
             return
+        if event["state"] == "passed":
+            self._progress.say(
+                f"{event['member']}: {result['checkpoints']} of its checkpoints are not whole, and "
+                "are passed over"
+            )
+            return
         if event["state"] == "kept":
             self._progress.say(
                 f"{event['member']}: step {result['step']} of {result['steps']}, train "

@@ -27,7 +27,8 @@ from penchant.platform.store import RunDirectory
 from penchant.platform.timeline import Block
 from penchant.platform.trackers import start_trackers
 from penchant.platform.tracking import Trackers, track
-from penchant.trainers.course import Epoch, Group, Kept, last_checkpoint
+from penchant.trainers.checkpoints import last_checkpoint, seal
+from penchant.trainers.course import Epoch, Group, Kept
 from penchant.trainers.fit import learned_from
 from penchant.trainers.member import Member, Past
 from penchant.trainers.memory_trouble import keep_plan, smaller_batch
@@ -60,8 +61,8 @@ def train_group(task: dict[str, Any]) -> None:
     recipes = TypeAdapter(list[SequenceRecipe | TextRecipe]).validate_python(task["recipes"])
     todo = [r for r in recipes if not prepared.run.has_member(recipe_id(r) + task["suffix"])]
     # `recipe.json` in it says whose it is.
-    with last_checkpoint(group) as checkpoint:
-        begun = None if checkpoint is None else (checkpoint / _RECIPE).read_text()
+    checkpoint, _ = last_checkpoint(place_of(task))
+    begun = None if checkpoint is None else (checkpoint / _RECIPE).read_text()
     task_kind = prepared.experiment.requests.task
     for recipe in sorted(todo, key=lambda r: r.model_dump_json() != begun):
         work = partial(_train_one, prepared, recipe, task, group)
@@ -86,6 +87,7 @@ def _train_one(
         kept = None
         if checkpoint is not None:
             (checkpoint / _RECIPE).write_text(recipe.model_dump_json())
+            seal(checkpoint)
             kept = ray.train.Checkpoint.from_directory(checkpoint)
         ray.train.report(metrics, checkpoint=kept)
 
@@ -96,9 +98,12 @@ def _train_one(
 
     select = prepared.requests[Block.SELECT]
     log = _step_log(prepared, recipe, member_id, group)
-    with last_checkpoint(group) as resume, log or nullcontext():
-        if resume is not None and (resume / _RECIPE).read_text() != recipe.model_dump_json():
-            resume = None  # another member's, which is finished
+    resume, passed = last_checkpoint(place_of(task))
+    if passed:
+        ray.train.report({"member": member_id, "state": "passed", "checkpoints": passed})
+    if resume is not None and (resume / _RECIPE).read_text() != recipe.model_dump_json():
+        resume = None  # another member's, which is finished
+    with log or nullcontext():
         member, history = _train(prepared, recipe, past, select, group, report, resume, log, tell)
     if member is not None and group.rank == 0:
         facts = {

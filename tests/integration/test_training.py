@@ -60,6 +60,71 @@ def refitted(searched: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Pr
     return prepared
 
 
+class StoppingProgress(Progress):
+    """Ends the run once a few epochs are told, as Ctrl-C does."""
+
+    def step(self, part: str, done: int, note: str) -> None:
+        super().step(part, done, note)
+        if done >= KILL_AFTER:
+            raise KeyboardInterrupt
+
+
+class ListeningProgress(Progress):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.said: list[str] = []
+
+    def say(self, line: str) -> None:
+        super().say(line)
+        self.said.append(line)
+
+
+@pytest.mark.parametrize("torn_list", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_a_training_goes_on_from_the_last_checkpoint_that_is_whole(
+    searched: Prepared,
+    tmp_path: Path,
+    torn_list: bool,
+    curve_of: Callable[[RunDirectory, str], NDArray[np.float64]],
+    epochs_told: Callable[[RunDirectory, str], list[int]],
+) -> None:
+    """The last one lies on a bad disk, and a kill has left half of a later one."""
+    root = tmp_path / "run"
+    shutil.copytree(searched.run.root, root)
+    shutil.rmtree(root / "members" / "long")
+    prepared = Prepared(run=RunDirectory(root), experiment=searched.experiment)
+    recipes = experiment_recipes(searched.experiment)
+    until_ms = prepared.blocks.select_ms
+    before = len(epochs_told(searched.run, "long"))
+    with (
+        start_ray(num_cpus=2),
+        StoppingProgress(quiet=True) as stopping,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        fit_members(prepared, recipes, stopping, until_ms=until_ms)
+    [place] = (root / "search").glob("train-*")
+    kept = sorted(place.glob("checkpoint_*/"))
+    assert len(kept) >= 2
+    with (kept[-1] / "state.safetensors").open("r+b") as file:
+        file.truncate(1000)
+    half = place / "checkpoint_2099-01-01_00-00-00.000000"
+    half.mkdir()
+    shutil.copy(kept[0] / "state.safetensors", half)
+    snapshot = place / "checkpoint_manager_snapshot.json"
+    if torn_list:
+        snapshot.write_text(snapshot.read_text()[:40])
+    with start_ray(num_cpus=2), ListeningProgress() as progress:
+        fit_members(prepared, recipes, progress, until_ms=until_ms)
+    assert [line for line in progress.said if "2 of its checkpoints are not whole" in line]
+    told = epochs_told(prepared.run, "long")[before:]
+    again = [epoch for epoch in set(told) if told.count(epoch) > 1]
+    assert len(again) <= 2  # the one of the ruined checkpoint, and one that was not kept any more
+    np.testing.assert_allclose(
+        curve_of(prepared.run, "long"), curve_of(searched.run, "long"), rtol=TOLERANCE, atol=0
+    )
+
+
 @pytest.mark.long
 def test_a_loss_that_is_no_number_is_told_and_the_recipe_can_be_mended(
     searched: Prepared, tmp_path: Path, epochs_told: Callable[[RunDirectory, str], list[int]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -92,7 +91,7 @@ def test_a_worker_keeps_the_epochs_beside_the_member(
     member = replace(fit_member(recipe, past), epochs={0: other})
     history = [{"seconds": 2.0, "select_loss": 3.0}, {"seconds": 3.0, "select_loss": 1.0}]
     monkeypatch.setattr(worker, "_train", lambda *_: (member, history))
-    monkeypatch.setattr(worker, "last_checkpoint", lambda _: nullcontext())
+    monkeypatch.setattr(worker, "last_checkpoint", lambda _: (None, 0))
     alone = SimpleNamespace(get_world_rank=lambda: 0, get_world_size=lambda: 1)
     monkeypatch.setattr("ray.train.get_context", lambda: alone)
     monkeypatch.setattr("ray.train.report", lambda *_, **__: None)

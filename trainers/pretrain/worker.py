@@ -21,7 +21,14 @@ from penchant.platform.store import write_json
 from penchant.platform.trackers import start_trackers
 from penchant.platform.tracking import Trackers, track_at
 from penchant.platform.tracking_settings import TrackerName
-from penchant.trainers.course import Group, last_checkpoint
+from penchant.trainers.checkpoints import (
+    KEPT,
+    drop_torn_list,
+    last_checkpoint,
+    seal,
+    sound_and_torn,
+)
+from penchant.trainers.course import Group
 from penchant.trainers.ledger import Ledger
 from penchant.trainers.memory_trouble import keep_plan, out_of_memory, ran_out
 from penchant.trainers.pretrain.corpus import Corpus
@@ -44,7 +51,7 @@ __all__ = [
 UNFINISHED = ".unfinished"  # the name of the directory to work in ends so
 CORPUS_FILE, RESULT_FILE, MODEL = "corpus.safetensors", "result.json", "model"
 TRACKING = "tracking"
-_LEDGER, _TRAIN = "steps.jsonl", "train"
+_LEDGER, _TRAIN, _RUN = "steps.jsonl", "train", "pretrain"
 _DIALS = (
     "set resources.memory (zero2 or zero3 with more resources.workers, offload on a GPU), or lower "
     "--batch-sequences, --tokens or --layers"
@@ -79,6 +86,10 @@ def train_on_ray(
             "expected a CPU for each. Lower it."
         )
     forget_refusal(work)
+    place = work.resolve() / _TRAIN / _RUN
+    drop_torn_list(place)
+    if torn := sound_and_torn(place)[1]:
+        progress.say(f"pretrain: {len(torn)} of its checkpoints are not whole, and are passed over")
     task = {
         "work": str(work.resolve()),
         "directory": str(Path.cwd()),
@@ -96,9 +107,9 @@ def train_on_ray(
         torch_config=torch_config,
         scaling_config=scaling,
         run_config=RunConfig(
-            name="pretrain",  # the same name goes on where it was cut
+            name=_RUN,  # the same name goes on where it was cut
             storage_path=str(work.resolve() / _TRAIN),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            checkpoint_config=CheckpointConfig(num_to_keep=KEPT),
             failure_config=FailureConfig(max_failures=2),
         ),
     )
@@ -139,7 +150,10 @@ def train_worker(task: dict[str, Any]) -> None:
     def report(stand: Stand, checkpoint: Path | None) -> None:
         if group.rank == 0:
             ledger.append(vars(stand))
-        kept = None if checkpoint is None else ray.train.Checkpoint.from_directory(checkpoint)
+        kept = None
+        if checkpoint is not None:
+            seal(checkpoint)
+            kept = ray.train.Checkpoint.from_directory(checkpoint)
         ray.train.report(vars(stand), checkpoint=kept)
 
     def tell(memory: str) -> None:
@@ -149,7 +163,8 @@ def train_worker(task: dict[str, Any]) -> None:
     def train() -> None:
         corpus = Corpus.load(work / CORPUS_FILE)
         log = _step_log(group, work, settings, **task["tracking"])
-        with last_checkpoint(group) as resume, log or nullcontext():
+        resume, _ = last_checkpoint(work / _TRAIN / _RUN)
+        with log or nullcontext():
             found = pretrain_model(
                 settings, corpus, group, report, resume, task["memory"], tell, log
             )
