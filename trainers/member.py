@@ -44,9 +44,9 @@ MEMBER_VERSION = 1
 MODEL_FILE = "model.safetensors"
 #: Folder of a member's directory that holds the language model which learned with it.
 TEXT_FOLDER = "text"
-#: Bytes of a safetensors header: some hundred for each tensor. The library takes 100 MB, a million
-#: tensors, and seconds for them.
-_MAX_HEADER = 10_000_000
+#: Bytes of a safetensors header: some hundred for each tensor, of which large models have a
+#: thousand. The library takes 100 MB, a million tensors, and seconds for them.
+_MAX_HEADER = 2_000_000
 
 Arrays = Mapping[str, NDArray[Any]]
 

@@ -168,6 +168,12 @@ def read_ensemble_card(directory: Path) -> dict[str, Any]:
             f"{path} has version {card.get('version')!r}, expected {ENSEMBLE_VERSION}. "
             "Run `penchant ensemble compare` again with this Penchant."
         )
+    for member_id in card["weights"]:
+        if not _is_name(member_id):
+            raise DataError(
+                f"{path} names a member {member_id!r}, expected the name of a directory in "
+                "members/. It was not written by Penchant: do not use it."
+            )
     known = {f"members/{member_id}/member.json" for member_id in card["weights"]}
     for name in known.difference(card["sha256"]):
         raise DataError(f"{path} lists no hash of {name}: expected one of each member's files.")
@@ -180,6 +186,11 @@ def read_ensemble_card(directory: Path) -> dict[str, Any]:
                 f"{digest[:12]}...). Run `penchant ensemble compare` to save the ensemble again."
             )
     return card
+
+
+def _is_name(member_id: str) -> bool:
+    """Whether it names a directory inside another one, and not a way out of it."""
+    return member_id not in ("", ".", "..") and not set(member_id) & set("/\\\0")
 
 
 def load_ensemble(directory: Path, only: Sequence[str] | None = None) -> Ensemble:

@@ -102,6 +102,23 @@ def test_any_changed_or_missing_file_is_refused_before_anything_is_loaded(kept):
     load_ensemble(directory)
 
 
+@pytest.mark.parametrize(
+    "name", ["/tmp/x", "../..", "..", ".", "", "a/../../b", "a\0", "file://a", "..\\a"]
+)
+def test_a_member_s_name_leads_nowhere_else(kept, monkeypatch, name):
+    """Its hashes would be looked up inside, and its files read outside."""
+    path = kept[2] / "ensemble.json"
+    card = json.loads(path.read_text())
+    card["weights"] = {name: 1.0}
+    card["sha256"][f"members/{name}/member.json"] = "0"
+    path.write_text(json.dumps(card))
+    loaded = []
+    monkeypatch.setattr("penchant.ensembles.artefacts.artefact.load_member", loaded.append)
+    with pytest.raises(DataError, match="expected the name of a directory in members/"):
+        load_ensemble(kept[2])
+    assert loaded == []
+
+
 def test_a_missing_or_other_version_is_refused(kept, tmp_path):
     with pytest.raises(DataError, match="holds no ensemble: expected an ensemble.json"):
         read_ensemble_card(tmp_path)

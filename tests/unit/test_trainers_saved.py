@@ -149,17 +149,17 @@ def test_a_file_that_is_missing_is_named(tmp_path):
         read_tensors(tmp_path)
 
 
-@pytest.mark.parametrize("length", [10_000_001, 2**63])
+@pytest.mark.parametrize("length", [2_000_001, 2**63])
 def test_a_header_of_absurd_length_is_refused(tmp_path, length):
     (tmp_path / "model.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}")
-    with pytest.raises(DataError, match=f"has a header of {length:,} bytes, expected 10,000,000"):
+    with pytest.raises(DataError, match=f"has a header of {length:,} bytes, expected 2,000,000"):
         read_tensors(tmp_path)
 
 
 def test_a_header_of_absurdly_many_tensors_is_refused_and_one_of_many_is_not(tmp_path):
-    """A tensor's line has 66 bytes: 200,000 of them make 13 MB, 1,000 make 66 kB."""
-    long_header(tmp_path / "model.safetensors", 200_000)
-    with pytest.raises(DataError, match="has a header of 13,"):
+    """A tensor's line has 66 bytes: 100,000 of them make 6.6 MB, 1,000 make 66 kB."""
+    long_header(tmp_path / "model.safetensors", 100_000)
+    with pytest.raises(DataError, match="has a header of 6,"):
         read_tensors(tmp_path)
     long_header(tmp_path / "model.safetensors", 1_000)
     assert len(read_tensors(tmp_path)) == 1_000
