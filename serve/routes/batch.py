@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, Field, model_validator
@@ -38,7 +41,8 @@ logger = logging.getLogger(__name__)
 MAX_REQUESTS = 64
 #: Events that the questions of one body may have in all, those that are stored included.
 MAX_BATCH_EVENTS = 100_000
-#: Questions that are put to the members at a time: as many as they answer together.
+#: Questions that are put to the members at a time, as many as they answer together, while these
+#: come back in time for the others.
 _AT_ONCE = 16
 #: Users who are looked up at a time: so many histories may come beyond the bound of events.
 _RECALLED_AT_ONCE = 8
@@ -104,7 +108,7 @@ class BatchAnswer(BaseModel):
 
 
 async def answer_batch(
-    body: BatchBody, request_id: str, recall: Recall, ask: AskOne
+    body: BatchBody, request_id: str, recall: Recall, ask: AskOne, until: float
 ) -> BatchAnswer:
     """Answer all questions, some at a time, under the one deadline that `recall` and `ask` keep.
 
@@ -113,19 +117,20 @@ async def answer_batch(
         request_id: of the whole.
         recall: stored events of the user whom a question names, None where it has a history.
         ask: puts a question with its stored events; the text follows the request's id.
+        until: when the answers have to be there, on the clock of `time.monotonic`.
 
     Raises:
         RefusedError: there are too many events.
     """
     recalled = await _recall_all(body, request_id, recall)
-    room = asyncio.Semaphore(_AT_ONCE)
+    turns = _Turns(sum(not isinstance(stored, BatchEntry) for stored in recalled), until)
 
     async def one(at: int, request: BatchRequest) -> BatchEntry:
         stored = recalled[at]
         if isinstance(stored, BatchEntry):
             return stored
         place = _Place(at, request.name, request_id)
-        async with room:
+        async with turns.turn():
             found = await _settled(ask(request.body, stored, f"-{at}"), place)
         if isinstance(found, BatchEntry):
             return found
@@ -133,6 +138,43 @@ async def answer_batch(
 
     entries = await asyncio.gather(*(one(at, r) for at, r in enumerate(body.requests)))
     return BatchAnswer(request_id=request_id, results=entries)
+
+
+class _Turns:
+    """Lets some questions through at a time, none for longer than leaves time for the others.
+
+    A question gives its place up when it has its answer, or has had its share of the time that is
+    left. It is then still waited for, beside those that come after it: a member that is slow costs
+    each of them that member, and none of them its answer.
+
+    Args:
+        questions: that will come.
+        until: when the last of them has to be answered, on the clock of `time.monotonic`.
+    """
+
+    def __init__(self, questions: int, until: float) -> None:
+        self._room, self._to_come, self._until = asyncio.Semaphore(_AT_ONCE), questions, until
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """Inside, a question is asked."""
+        await self._room.acquire()
+        rounds = math.ceil(self._to_come / _AT_ONCE)
+        self._to_come -= 1
+        held = [True]
+
+        def leave() -> None:
+            if held:
+                held.clear()
+                self._room.release()
+
+        share_s = max(self._until - time.monotonic(), 0.0) / rounds
+        timer = asyncio.get_running_loop().call_later(share_s, leave)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            leave()
 
 
 async def _recall_all(

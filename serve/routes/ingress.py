@@ -167,11 +167,11 @@ def _questions(door: Door, users: AskedUsers | None, guard: Guard | None) -> API
 
         charge(request, len(body.requests) - 1)
         state = request.scope["state"]
-        now_s = time.monotonic()
+        until = due(state[ARRIVED], deadline_ms)
         # Those that bring their histories wait for the others' too: half of the time is theirs.
-        until = (now_s + due(state[ARRIVED], deadline_ms)) / 2
+        half = (time.monotonic() + until) / 2
         found = await answer_batch(
-            body, state[REQUEST_ID], lambda asked: recall(users, asked, until), one
+            body, state[REQUEST_ID], lambda asked: recall(users, asked, half), one, until
         )
         troubles = [(entry.trouble, entry.status) for entry in found.results]
         door.refused(request, [(why.request_id, status) for why, status in troubles if why])
