@@ -74,18 +74,30 @@ class Batcher(Generic[Asked, Answered]):
         return await answer
 
     async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        while batch := self._next_batch():
-            questions = [question for question, _ in batch]
-            self._began = time.monotonic()
-            executor = self._ahead if any(map(self._awaited, questions)) else self._behind
+        try:
+            while batch := self._next_batch():
+                await self._answer_batch(batch)
+        finally:  # else nobody would be answered any more
+            self._worker = None
+
+    async def _answer_batch(self, batch: list[tuple[Asked, asyncio.Future[Answered]]]) -> None:
+        """Answer these questions, or tell each of them what went wrong."""
+        questions = [question for question, _ in batch]
+        executor = self._ahead if any(map(self._awaited, questions)) else self._behind
+        self._began = began_s = time.monotonic()
+        try:
+            loop = asyncio.get_running_loop()
             answers = await loop.run_in_executor(executor, self._answer, questions)
-            self._pace.note(time.monotonic() - self._began, len(batch))
-            self._began = None
+            self._pace.note(time.monotonic() - began_s, len(batch))
             for (_, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
                     future.set_result(answer)
-        self._worker = None
+        except Exception as error:
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(error)
+        finally:
+            self._began = None
 
     def _next_batch(self) -> list[tuple[Asked, asyncio.Future[Answered]]]:
         waiting = [pair for pair in self._waiting if not pair[1].done()]

@@ -249,6 +249,29 @@ def test_what_nobody_awaits_is_computed_behind_all_others_unless_it_came_with_wh
     assert niceness == [behind, own, own]
 
 
+def test_a_batch_that_fails_fails_its_own_questions_alone() -> None:
+    """Whatever it was, such as a metric that cannot be told: the next ones are answered."""
+    broken = [True, False, False]
+
+    def score(questions: Sequence[int]) -> list[int]:
+        if broken.pop(0):
+            raise MemoryError
+        return [2 * question for question in questions]
+
+    async def ask() -> None:
+        batcher: Batcher[int, int] = Batcher(
+            score, lambda _: 1, max_batch=2, max_cost=9, target_s=99
+        )
+        first = [asyncio.create_task(batcher.ask(at)) for at in range(4)]
+        found = await asyncio.gather(*first, return_exceptions=True)
+        assert [type(one) for one in found[:2]] == [MemoryError, MemoryError]
+        assert found[2:] == [4, 6]
+        assert batcher.busy_s == 0
+        assert await batcher.ask(5) == 10
+
+    asyncio.run(ask())
+
+
 def test_a_batch_holds_no_more_than_can_be_answered_in_time() -> None:
     """Questions take 10 ms each; in 35 ms three of them are answered."""
     batches: list[int] = []
