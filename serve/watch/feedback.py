@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, StringConstraints
 
 from penchant.platform.errors import DataError
 from penchant.serve.gate.refusals import TROUBLES
+from penchant.serve.wire.blocking import Blocking
 from penchant.serve.wire.fields import STRICT, Bounded, ItemId, Moment, OneProblem
 from penchant.serve.wire.schema import RefusedError
 from penchant.serve.wire.strict_json import StrictRoute
@@ -36,6 +37,8 @@ MAX_OUTCOMES = 1_000
 #: `feedback.sqlite` of those before each had its own.
 _FILES = "feedback*.sqlite"
 _BUSY_S = 5.0
+#: How long a client waits for its turn and the disk: with a file that is held, others wait before.
+_PATIENCE_S = 10.0
 #: Clocks differ; what claims to be later than this would win over all that really comes later.
 _AHEAD_MS = 300_000
 _SCHEMA = {
@@ -213,13 +216,15 @@ def _used_bytes(database: sqlite3.Connection) -> int:
 def feedback_router(book: FeedbackBook) -> APIRouter:
     """`POST /v1/feedback`."""
     router = APIRouter(route_class=StrictRoute)
+    calls = Blocking(1, "feedback")  # a book makes one change at a time
 
     @router.post("/v1/feedback", responses=TROUBLES)
-    def feedback(body: FeedbackBody) -> FeedbackAnswer:  # no coroutine: SQLite may block
+    async def feedback(body: FeedbackBody) -> FeedbackAnswer:
         """Tell what came of answers, once or several times, in any order."""
         try:
-            return book.add(body.outcomes)
-        except (sqlite3.Error, OSError):  # a disk that is full or read-only, a file that is held
+            return await calls.within(_PATIENCE_S, lambda: book.add(body.outcomes))
+        # a disk that is full, read-only or slow, a file that is held
+        except (sqlite3.Error, OSError, TimeoutError):
             problem = "feedback cannot be kept at the moment; send the same again later"
             raise HTTPException(503, problem, {"Retry-After": "1"}) from None
 

@@ -200,7 +200,7 @@ def test_calls_that_were_given_up_leave_nothing_behind_a_store_that_hangs(store:
             told = await asyncio.gather(*asked, return_exceptions=True)
             assert {type(error) for error in told} == {UnreachableError}
         assert store.under_way == 8
-        assert users._threads._work_queue.qsize() == 0
+        assert users._calls._threads._work_queue.qsize() == 0
         store.let_go.set()
         await asyncio.sleep(0.1)
         assert await users.history("quick", time.monotonic() + 1) == [

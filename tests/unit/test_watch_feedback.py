@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import sqlite3
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -17,6 +18,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from penchant.platform.errors import DataError
+from penchant.serve.watch import feedback as feedback_module
 from penchant.serve.watch.feedback import (
     MAX_OUTCOMES,
     FeedbackBody,
@@ -226,6 +228,33 @@ def test_where_it_cannot_be_kept_the_client_is_to_try_again(
     monkeypatch.setattr(FeedbackBook, "add", full)
     response = post(tmp_path, f'{{"outcomes": [{ONE}]}}')
     assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+
+
+def test_a_file_that_others_hold_keeps_no_client_waiting_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would wait for its own turn after the others', in threads that all share."""
+    monkeypatch.setattr(feedback_module, "_PATIENCE_S", 0.3)
+    kept = book(tmp_path)
+    kept.add([outcome()])
+    app = FastAPI()
+    app.include_router(feedback_router(kept))
+    body = {"outcomes": [{"request_id": "r2", "item": "a", "label": 1, "time": 1}]}
+
+    async def go() -> tuple[list[int], float]:
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            began = time.monotonic()
+            sent = [client.post("/v1/feedback", json=body) for _ in range(60)]
+            codes = [answer.status_code for answer in await asyncio.gather(*sent)]
+            return codes, time.monotonic() - began
+
+    with closing(sqlite3.connect(tmp_path / "feedback-one.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        codes, took_s = asyncio.run(go())
+        other.execute("ROLLBACK")
+    assert codes == [503] * 60
+    assert took_s < 3  # and not five seconds for each
 
 
 def test_without_a_book_there_is_no_feedback_and_a_broken_one_is_named(tmp_path: Path) -> None:
