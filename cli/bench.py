@@ -136,6 +136,11 @@ def _told(report: LoadReport) -> str:
     if report.goodput_per_s is not None:
         lines.append(f"  in time     {report.goodput_per_s:.1f} a second")
     lines.append(f"  sent late   p99 {report.late_ms:.1f} ms (by this load generator)")
+    if report.repeated:
+        lines.append(
+            f"  repeated    {report.repeated:.0%} of the histories had been sent before: members "
+            "may know them"
+        )
     if report.server is not None:
         cost = report.server
         lines.append(

@@ -59,17 +59,18 @@ class LoadReport:
     goodput_per_s: float | None  # answered within the deadline; None where the plan names none
     errors: dict[str, int]  # by status code, timeout, connection, broken answer
     late_ms: float  # 99th percentile of how late requests were sent: the load generator's own fault
+    repeated: float = 0.0  # share of those whose body had been sent before
     server: ServerCost | None = None
     sgemm_gflops: float | None = None  # measured on this machine before the load
-    flops_share: float | None = None  # of it, that the answers' own arithmetic came to
+    flops_share: float | None = None  # of it, that arithmetic of answers to new bodies came to
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON."""
         return asdict(self)
 
 
-def make_report(samples: Samples, plan: LoadPlan) -> LoadReport:
-    """Figures of all samples of a load."""
+def make_report(samples: Samples, plan: LoadPlan, bodies: int) -> LoadReport:
+    """Figures of all samples of a load that sent so many bodies, and then from the first again."""
     begin_s, end_s = plan.warmup_s, plan.total_s
     ended = (samples.done_s >= begin_s) & (samples.done_s < end_s)
     due = (samples.due_s >= begin_s) & (samples.due_s < end_s)
@@ -79,6 +80,7 @@ def make_report(samples: Samples, plan: LoadPlan) -> LoadReport:
     waited_ms = 1000 * (asked.done_s - asked.due_s)
     in_time = samples.take(ended & (samples.outcome == 200))
     late_ms = 1000 * (asked.sent_s - asked.due_s)
+    again = max(len(samples.outcome) - bodies, 0)  # the last ones
     return LoadReport(
         mode="closed" if closed else "open",
         offered=float(plan.concurrency or plan.rate or 0),
@@ -92,6 +94,7 @@ def make_report(samples: Samples, plan: LoadPlan) -> LoadReport:
         goodput_per_s=_goodput(in_time, plan),
         errors=_errors(asked.outcome[~good].tolist()),
         late_ms=_percentile(np.sort(late_ms), 0.99) if len(late_ms) else 0.0,
+        repeated=min(again / len(asked.outcome), 1.0) if len(asked.outcome) else 0.0,
     )
 
 

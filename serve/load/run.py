@@ -63,11 +63,12 @@ def run_load(
         samples = asyncio.run(send_all(url, bodies, plan, begin(), 0, tell))
     else:
         samples = _from_processes(url, bodies, plan, begin, tell)
-    report = make_report(samples, plan)
+    report = make_report(samples, plan, len(bodies))
     if meter is not None:
         report = replace(report, server=meter.cost())
     if peak is not None and flops_per_request is not None:
-        share = flops_per_request * report.requests_per_s / (peak * 1e9)
+        new_per_s = report.requests_per_s * (1 - report.repeated)  # members may know the others
+        share = flops_per_request * new_per_s / (peak * 1e9)
         report = replace(report, sgemm_gflops=peak, flops_share=share)
     return report
 

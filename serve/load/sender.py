@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import aiohttp
 import numpy as np
@@ -57,6 +58,7 @@ async def send_all(
         headers=plan.headers,
         timeout=aiohttp.ClientTimeout(total=plan.timeout_s),
         cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[_traced()],
     ) as session:
         sender = _Sender(session, url.rstrip("/") + plan.path, bodies, plan, begin, process)
         reporter = asyncio.create_task(sender.report(tell))
@@ -65,6 +67,46 @@ async def send_all(
         finally:
             reporter.cancel()
         return sender.taken.samples()
+
+
+class _Way:
+    """When a request was sent, as far as this process goes: it may wait for one of its connections.
+
+    Args:
+        now: the load's clock.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now, self._began_s = now, now()
+        self._sent_s: float | None = self._began_s
+
+    @property
+    def sent_s(self) -> float:
+        """When; by now at the latest, where it still waits."""
+        return self._now() if self._sent_s is None else self._sent_s
+
+    def wait(self) -> None:
+        """All connections are in use."""
+        self._sent_s = None
+
+    def go(self) -> None:
+        """One is free."""
+        self._sent_s = self._now()
+
+
+def _traced() -> aiohttp.TraceConfig:
+    """Tells each request's `_Way` of its connection."""
+    found = aiohttp.TraceConfig()
+
+    async def wait(_: object, context: Any, __: object) -> None:
+        context.trace_request_ctx.wait()
+
+    async def go(_: object, context: Any, __: object) -> None:
+        context.trace_request_ctx.go()
+
+    found.on_connection_queued_start.append(wait)
+    found.on_connection_queued_end.append(go)
+    return found
 
 
 class _Sender:
@@ -121,10 +163,10 @@ class _Sender:
         """Send one request; returns its outcome."""
         body = self._bodies[next(self._next) % len(self._bodies)]
         self.taken.sent += 1
-        sent_s, degraded = self._now(), False
+        way, degraded = _Way(self._now), False
         try:
             async with self._session.post(
-                self._address, data=body, allow_redirects=False
+                self._address, data=body, allow_redirects=False, trace_request_ctx=way
             ) as response:
                 degraded = _DEGRADED in await response.read()
                 outcome = response.status
@@ -134,7 +176,7 @@ class _Sender:
             outcome = UNCONNECTED
         except (aiohttp.ClientError, OSError):
             outcome = BROKEN
-        self.taken.add(due_s, sent_s, self._now(), outcome, degraded)
+        self.taken.add(due_s, way.sent_s, self._now(), outcome, degraded)
         return outcome
 
     def _now(self) -> float:

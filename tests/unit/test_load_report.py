@@ -10,13 +10,15 @@ from penchant.serve.load.report import GRACE_MS, LoadReport, make_report
 from penchant.serve.load.samples import TIMEOUT, Samples, Taken
 
 
-def report(rows: list[tuple[float, float, float, int, bool]], **settings: object) -> LoadReport:
+def report(
+    rows: list[tuple[float, float, float, int, bool]], bodies: int = 10_000, **settings: object
+) -> LoadReport:
     taken = Taken()
     for row in rows:
         taken.add(*row)
     usual = {"path": "/ask", "duration_s": 10.0, "warmup_s": 2.0}
     plan = LoadPlan(**(usual | settings))
-    return make_report(taken.samples(), plan)
+    return make_report(taken.samples(), plan, bodies)
 
 
 def answered(*waited_ms: float) -> list[tuple[float, float, float, int, bool]]:
@@ -81,6 +83,15 @@ def test_a_load_that_nobody_answered_has_a_report() -> None:
     found = report([], concurrency=3)
     assert (found.sent, found.latency_ms, found.refusal_ms) == (0, None, None)
     assert (found.requests_per_s, found.late_ms) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("bodies", "share"), [(10_000, 0.0), (12, 0.0), (10, 0.25), (4, 1.0), (1, 1.0)]
+)
+def test_bodies_that_were_sent_before_are_told(bodies: int, share: float) -> None:
+    """Twelve requests, four of them in the warm-up: of the eight measured ones the last repeat."""
+    found = report([(1.0, 1.0, 1.1, 200, False)] * 4 + answered(*[5.0] * 8), bodies, rate=1.0)
+    assert found.repeated == share
 
 
 def test_samples_of_processes_join() -> None:

@@ -185,6 +185,19 @@ def test_goodput_is_what_was_answered_within_the_deadline() -> None:
     assert report.goodput_per_s == pytest.approx(report.answered / 2, abs=5)
 
 
+def test_what_waits_for_a_connection_of_ours_was_sent_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """40 a second of 100 ms each on one connection: ten go, the others wait in this process."""
+    with served(waits(0.1)) as url:
+        free = run_load(url, BODIES, plan(rate=40.0, warmup_s=0.0))
+        monkeypatch.setattr(LoadPlan, "connections", lambda *_: 1)
+        bound = run_load(url, BODIES, plan(rate=40.0, warmup_s=0.0, timeout_s=1.5))
+    assert free.late_ms < 100
+    assert bound.late_ms > 700
+    assert bound.errors.get("timeout", 0) > 0  # some were never sent, and count too
+
+
 def test_several_processes_share_callers_and_their_samples_come_together() -> None:
     ticks: list[Tick] = []
     wanted = plan(concurrency=3, processes=2)
@@ -207,7 +220,10 @@ def test_the_servers_own_cost_is_measured() -> None:
 
 def test_the_share_of_the_machines_arithmetic_is_flops_over_sgemm() -> None:
     with served(waits(0.05)) as url:
-        report = run_load(url, BODIES, plan(concurrency=1), flops_per_request=1e6)
+        report = run_load(url, BODIES * 40, plan(concurrency=1), flops_per_request=1e6)
+        again = run_load(url, BODIES, plan(concurrency=1), flops_per_request=1e6)
+    assert (report.repeated, again.repeated) == (0.0, 1.0)
+    assert again.flops_share == 0.0  # members may have known all of them
     assert report.sgemm_gflops is not None
     assert report.flops_share is not None
     assert report.sgemm_gflops > 0.5
