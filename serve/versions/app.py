@@ -7,17 +7,19 @@ Import paths for Serve's own tools: `penchant.serve.versions.app:build_version` 
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from ray import serve
 from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.serve.deployment import Application, Deployment
 
 from penchant.ensembles.artefacts.artefact import read_ensemble_card
+from penchant.platform.errors import ConfigError
 from penchant.serve.answering.member_deployment import MAX_BATCH, MemberReplica
 from penchant.serve.answering.places import Layout, Place, measured_ms, place_members
 from penchant.serve.answering.priority import behind_the_proxy
 from penchant.serve.front import Front
 from penchant.serve.gate.gate import MAX_BODY_BYTES
+from penchant.serve.users.users import check_url
 from penchant.serve.versions.fronts import FRONT
 from penchant.serve.versions.service import Live
 
@@ -58,7 +60,7 @@ class VersionArgs(BaseModel):
 class FrontArgs(BaseModel):
     """What is the same for all versions."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     service: str = Field(description="The service directory, on a disk that all nodes see.")
     cpus_per_replica: float = Field(default=0.1, gt=0)
@@ -76,6 +78,17 @@ class FrontArgs(BaseModel):
         description="Keeps events of users: redis://..., or an SQLite file where all fronts stand "
         "on one machine; without it, nothing is kept.",
     )
+
+    @field_validator("users")
+    @classmethod
+    def _no_password(cls, users: str | None) -> str | None:
+        """A file that was edited by hand may hold one, and is read by many."""
+        if users is not None and "://" in users:
+            try:
+                check_url(users)
+            except ConfigError as error:  # pydantic tells of a ValueError where it stands
+                raise ValueError(str(error)) from None
+        return users
 
 
 def live_of(args: VersionArgs) -> Live:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
+from pydantic import BaseModel, ValidationError
 from ray.serve.schema import ServeDeploySchema
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
@@ -31,6 +33,8 @@ from penchant.serve.versions.build import ray_service, serve_config
 from penchant.serve.versions.service import Service, Traffic
 
 from .test_serve_law import RANKING, fitted_run
+
+_HELD = ("directory", "version", "source")  # what a version needs
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +166,33 @@ def test_fronts_on_several_machines_share_the_redis_that_was_chosen(
         serve_config(artefact, service, users="users.sqlite")
     with pytest.raises(ConfigError, match="PENCHANT_REDIS_PASSWORD"):
         serve_config(artefact, service, users="redis://:secret@shop-redis:6379/0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "said"),
+    [
+        (FrontArgs, {"users": "redis://:secret@shop:6379/0"}, "PENCHANT_REDIS_PASSWORD"),
+        (FrontArgs, {"users": "http://shop"}, "expected a Redis"),
+        (FrontArgs, {"max_replica": 2}, "Extra inputs are not permitted"),
+        (FrontArgs, {"min_replicas": 0}, "greater than or equal to 1"),
+        (FrontArgs, {"cpus_per_replica": -1}, "greater than 0"),
+        (VersionArgs, {"max_replica": 2}, "Extra inputs are not permitted"),
+        (VersionArgs, {"max_replicas": 0}, "greater than or equal to 1"),
+        (VersionArgs, {"threads": 0}, "greater than or equal to 1"),
+        (VersionArgs, {"cpus_per_replica": -0.1}, "greater than 0"),
+        (VersionArgs, {"layout": {"placement": "near"}}, "Input should be"),
+    ],
+)
+def test_what_is_wrong_in_a_file_that_was_edited_is_told_and_no_secret_in_it(
+    kind: type[BaseModel], args: dict[str, Any], said: str
+) -> None:
+    """Serve passes these on; keys of its own that it does not know, it drops."""
+    needed = {"service": "s"} if kind is FrontArgs else dict.fromkeys(_HELD, "x")
+    kind.model_validate(needed)
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate(needed | args)
+    assert said in str(caught.value)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("users", [None, "redis://shop-redis:6379/0"])
