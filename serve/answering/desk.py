@@ -62,6 +62,7 @@ class Answered:
     answer: Answer
     verdict: Verdict
     columns: NDArray[np.int32] | None  # of the verdict's one row, for each known item; None: row i
+    whole: bool = False  # the best of all that the ensemble ranks, as on the test block
     shown: BaseModel | None = None  # what is sent instead, where more was asked for
 
     def response(self) -> Response:
@@ -158,7 +159,9 @@ class Desk:
         chosen = best[np.isfinite(scores[best])].astype(np.int32)
         results = self._results(verdict, chosen, chosen, members=body.members)
         asked = Asked(question=question, ignored=ignored, items=chosen, columns=chosen)
-        return self._answer(asked, verdict, results, errand)
+        as_on_test = self.card.exclude_seen or not body.exclude_seen
+        whole = as_on_test and only is None and not body.exclude
+        return replace(self._answer(asked, verdict, results, errand), whole=whole)
 
     async def judge(self, question: Question, errand: Errand) -> Verdict:
         """What the members say, with scores.

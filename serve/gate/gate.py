@@ -29,6 +29,7 @@ __all__ = [
     "CALLER",
     "MAX_BODY_BYTES",
     "REQUEST_ID",
+    "TOLD",
     "Gate",
     "Refusal",
     "given_request_id",
@@ -41,6 +42,8 @@ logger = logging.getLogger(__name__)
 REQUEST_ID = "request_id"
 ARRIVED = "arrived"
 CALLER = "caller"
+#: And whether those who watch were told of it already, with the answer that it got.
+TOLD = "told"
 
 MAX_BODY_BYTES = 1_000_000
 
@@ -98,6 +101,8 @@ class Gate:
         read_timeout_s: bodies that take longer to arrive are refused with 408.
         guard: who asks for keys; without it, everyone is let in.
         refused: is told of every answer that is an error.
+        passed: is told of path, status and milliseconds of every other, unless somebody was told of
+            its answer.
     """
 
     def __init__(
@@ -108,8 +113,9 @@ class Gate:
         read_timeout_s: float = 10.0,
         guard: Guard | None = None,
         refused: Callable[[Refusal], None] | None = None,
+        passed: Callable[[str, int, float], None] | None = None,
     ) -> None:
-        self._app, self._guard, self._refused = app, guard, refused
+        self._app, self._guard, self._refused, self._passed = app, guard, refused, passed
         self._max_body_bytes, self._read_timeout_s = max_body_bytes, read_timeout_s
         self._being_read: dict[asyncio.Timeout, float] = {}  # since when; the first come first
 
@@ -148,16 +154,25 @@ class Gate:
                 raise RuntimeError("the answer broke off") from None
             await trouble(500, "internal error", request_id)(scope, receive, note_status)
         finally:
-            if status >= 400 and self._refused is not None:
-                self._refused(
-                    Refusal(
-                        path=scope["path"],
-                        status=status,
-                        request_id=request_id,
-                        latency_ms=(time.monotonic() - arrived_s) * 1000,
-                        traceparent=headers.get("traceparent"),
-                    )
+            self._tell(scope, headers, status, request_id, (time.monotonic() - arrived_s) * 1000)
+
+    def _tell(
+        self, scope: Scope, headers: Headers, status: int, request_id: str, latency_ms: float
+    ) -> None:
+        """Tell of an answer; a client that left before it has got none, whose status is 0."""
+        if status >= 400 and self._refused is not None:
+            self._refused(
+                Refusal(
+                    path=scope["path"],
+                    status=status,
+                    request_id=request_id,
+                    latency_ms=latency_ms,
+                    traceparent=headers.get("traceparent"),
                 )
+            )
+        told = scope.get("state", {}).get(TOLD, False)
+        if 0 < status < 400 and not told and self._passed is not None:
+            self._passed(scope["path"], status, latency_ms)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
         """The whole body, never more than the limit of it."""

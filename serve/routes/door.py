@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from fastapi import HTTPException, Request, Response
 
 from penchant.serve.answering.desk import Answered, Desk, Errand
-from penchant.serve.gate.gate import ARRIVED, CALLER, REQUEST_ID, Refusal
+from penchant.serve.gate.gate import ARRIVED, CALLER, REQUEST_ID, TOLD, Refusal
 from penchant.serve.routes.observe import Desks, Observer, Role, Seen
 
 __all__ = ["Act", "Door", "due"]
@@ -71,6 +71,7 @@ class Door:
         if self._observer is None:
             return
         arrived_s = request.scope["state"][ARRIVED]
+        request.scope["state"][TOLD] = True
         for request_id, status in failed:
             self._observer.refused(
                 Refusal(
@@ -127,8 +128,10 @@ class Door:
                     user=user,
                     caller=caller,
                     latency_ms=(time.monotonic() - began) * 1000,
+                    whole=answered.whole,
                     traceparent=request.headers.get("traceparent"),
                 )
+                state[TOLD] = True
                 self._observer.answered(seen)
             return answered
 

@@ -76,7 +76,13 @@ def make_app(
     )
     app.router.route_class = StrictRoute
     refused = None if observer is None else observer.refused
-    app.add_middleware(Gate, max_body_bytes=max_body_bytes, guard=guard, refused=refused)
+    app.add_middleware(
+        Gate,
+        max_body_bytes=max_body_bytes,
+        guard=guard,
+        refused=refused,
+        passed=None if observer is None else observer.passed,
+    )
     app.add_middleware(Admission, refused=refused)  # the one that is added last comes first
     door, greeted = Door(desks, observer), Greeted()
     app.include_router(_questions(door, users, guard))

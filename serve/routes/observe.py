@@ -33,11 +33,12 @@ class Seen:
     user: str | None  # id of the user, where the request named one: watchers keep only its hash
     caller: str | None  # name of the API key
     latency_ms: float
+    whole: bool = False  # the best of all that the ensemble ranks, as on the test block
     traceparent: str | None = None  # of the request, as it came (W3C Trace Context)
 
 
 class Observer(Protocol):
-    """Whoever counts, keeps or traces answers. Neither call may block or raise."""
+    """Whoever counts, keeps or traces answers. No call may block or raise."""
 
     def answered(self, seen: Seen) -> None:
         """A request, or the copy of one, has its answer."""
@@ -45,6 +46,10 @@ class Observer(Protocol):
 
     def refused(self, refusal: Refusal) -> None:
         """A request was answered with an error."""
+        ...
+
+    def passed(self, path: str, status: int, latency_ms: float) -> None:
+        """A request that asks no member was answered."""
         ...
 
 

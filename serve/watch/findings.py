@@ -16,6 +16,8 @@ __all__ = ["Finding", "findings", "worst"]
 
 #: Share of degraded answers that is worth a look.
 _DEGRADED = 0.05
+#: Users whose outcomes an interval needs: that of one, drawn again and again, has no width.
+_ENOUGH_USERS = 10
 #: Figures that tell quality, the first that a window has.
 _JUDGED_BY = ("auc", "ndcg@10")
 
@@ -32,7 +34,7 @@ def findings(watched: Watched) -> list[Finding]:
     """What the newest version that answers most requests has to have told of it, worst first."""
     newest = max(
         (window for window in watched.windows if window.role == "primary"),
-        key=lambda window: window.week,
+        key=lambda window: window.last_ms,  # in a week of a deploy there are two
         default=None,
     )
     if newest is None:
@@ -123,9 +125,15 @@ def _calibration(own: list[Window]) -> list[Finding]:
 
 
 def _fine(own: list[Window]) -> str:
-    if any(window.judged is not None and window.judged.known for window in own):
-        return "fine: scores, members and quality are as they were"
-    return "fine: scores and members are as they were; without feedback quality is not known"
+    known = {
+        "scores": any(window.psi is not None for window in own),
+        "members": any(window.disagreement_psi is not None for window in own),
+        "quality": any(_figure(window, metric) for window in own for metric in _JUDGED_BY),
+    }
+    same = [name for name, compared in known.items() if compared]
+    others = [name for name, compared in known.items() if not compared]
+    told = f"{_listed(same)} as before" if same else "there is nothing to compare with yet"
+    return f"fine: {told}" + (f"; not known: {_listed(others)}" if same and others else "")
 
 
 def _drifted(own: list[Window], of: Callable[[Window], Psi | None]) -> tuple[int, Psi | None]:
@@ -142,7 +150,15 @@ def _since(own: list[Window], at: int) -> str:
 
 
 def _figure(window: Window, metric: str) -> Interval | None:
-    return None if window.judged is None else window.judged.quality.get(metric)
+    """None where it is of too few requests or users for anything to follow."""
+    judged = window.judged
+    if judged is None or judged.requests < ENOUGH or judged.users < _ENOUGH_USERS:
+        return None
+    return judged.quality.get(metric)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _shown(value: Interval) -> str:

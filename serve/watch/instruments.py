@@ -30,11 +30,13 @@ Record = Callable[[Instrument, float, Mapping[str, str]], None]
 
 _MS = (1.0, 2.0, 5.0, 10.0, 20.0, 35.0, 50.0, 75.0, 100.0, 150.0, 250.0, 500.0, 1000.0, 2000.0)
 _MEMBER = ("version", "member")
+_ANSWER = ("version", "role")  # of the answer: a shadow's concern nobody but who looks at it
 
 REQUESTS = Instrument(
     name="penchant_requests",
     kind="counter",
-    meaning="Requests that were answered or refused; copies for a shadow count as its role.",
+    meaning="Requests that were answered or refused; copies for a shadow count as its role, what "
+    "asks no member as none.",
     labels=("path", "role", "status", "degraded"),
 )
 LATENCY = Instrument(
@@ -48,28 +50,28 @@ MEMBER_LATENCY = Instrument(
     name="penchant_member_latency_ms",
     kind="histogram",
     meaning="Milliseconds until a member that was not left out answered, its queue included.",
-    labels=_MEMBER,
+    labels=(*_ANSWER, "member"),
     bounds=(*_MS, 5000.0, 10000.0),
 )
 LEFT_OUT = Instrument(
     name="penchant_left_out",
     kind="counter",
     meaning="Answers that were made without a member.",
-    labels=(*_MEMBER, "reason"),
+    labels=(*_ANSWER, "member", "reason"),
 )
 DISAGREEMENT = Instrument(
     name="penchant_disagreement",
     kind="histogram",
     meaning="How far members lie apart, by answer: 1 - mean Spearman correlation, or the spread "
     "of their probabilities where the answer is a yes or a no.",
-    labels=("version",),
+    labels=_ANSWER,
     bounds=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0),
 )
 IGNORED_EVENTS = Instrument(
     name="penchant_ignored_events",
     kind="counter",
     meaning="Events of items that the ensemble does not know.",
-    labels=("version",),
+    labels=_ANSWER,
 )
 LOG_DROPPED = Instrument(
     name="penchant_log_dropped_rows",
@@ -92,7 +94,7 @@ BATCH_SIZE = Instrument(
 BATCH_COST = Instrument(
     name="penchant_batch_cost",
     kind="histogram",
-    meaning="Events, or tokens of a language model, in a member's batch.",
+    meaning="Events in a member's batch, of each row that is scored.",
     labels=_MEMBER,
     bounds=(10.0, 100.0, 1e3, 3e3, 1e4, 3e4, 1e5, 3e5, 1e6),
 )

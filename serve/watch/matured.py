@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -24,7 +24,9 @@ class Judged:
 
     matured: int  # answers that are old enough
     known: int  # of them, those of which something came back
-    quality: dict[str, Interval]
+    requests: int = 0  # of them, those that say something of quality
+    users: int = 0  # whose they are
+    quality: dict[str, Interval] = field(default_factory=dict)
 
     @property
     def coverage(self) -> float:
@@ -56,27 +58,36 @@ def judge_matured(
     )
     found = {}
     for key, window in answered.partition_by(*WINDOW, as_dict=True).items():
-        number = window["request_id"].n_unique()
-        found[key] = Judged(matured=matured[key], known=number, quality=_quality(window, feedback))
-    missed = {key: Judged(matured=n, known=0, quality={}) for key, n in matured.items()}
+        found[key] = _judged(window, feedback, matured[key])
+    missed = {key: Judged(matured=n, known=0) for key, n in matured.items()}
     return missed | found
 
 
-def _quality(window: pl.DataFrame, feedback: pl.DataFrame) -> dict[str, Interval]:
+def _judged(window: pl.DataFrame, feedback: pl.DataFrame, matured: int) -> Judged:
     # Somebody without an id stands alone.
     window = window.with_columns(who=pl.coalesce("user_hash", "request_id"))
     binary = window["binary"].all()
-    found = _binary(window, feedback) if binary else _ranking(window, feedback)
-    return {name: value for name, value in found.items() if np.isfinite(value.mean)}
+    rows = _labelled(window, feedback) if binary else _chosen(window, feedback)
+    found: dict[str, Interval] = {}
+    if rows.height:
+        found = _binary(rows) if binary else _ranking(rows)
+    return Judged(
+        matured=matured,
+        known=window["request_id"].n_unique(),
+        requests=rows["request_id"].n_unique(),
+        users=rows["who"].n_unique(),
+        quality={name: value for name, value in found.items() if np.isfinite(value.mean)},
+    )
 
 
-def _binary(window: pl.DataFrame, feedback: pl.DataFrame) -> dict[str, Interval]:
+def _labelled(window: pl.DataFrame, feedback: pl.DataFrame) -> pl.DataFrame:
+    """Answered items of which it is known whether they are a yes."""
     labelled = feedback.with_columns(yes=(pl.col("label") != "0").cast(pl.Float32))
     rows = window.join(labelled, on=["request_id", "item"]).drop_nulls(["score", "probability"])
-    if rows.height > _MAX_ROWS:
-        rows = rows.sample(_MAX_ROWS, seed=0)
-    if not rows.height:
-        return {}
+    return rows.sample(_MAX_ROWS, seed=0) if rows.height > _MAX_ROWS else rows
+
+
+def _binary(rows: pl.DataFrame) -> dict[str, Interval]:
     return binary_quality(
         rows["score"].to_numpy(),
         rows["probability"].to_numpy(),
@@ -85,21 +96,24 @@ def _binary(window: pl.DataFrame, feedback: pl.DataFrame) -> dict[str, Interval]
     )
 
 
-def _ranking(window: pl.DataFrame, feedback: pl.DataFrame) -> dict[str, Interval]:
-    """Requests of which nothing was chosen have no next item to find, and do not count.
+def _chosen(window: pl.DataFrame, feedback: pl.DataFrame) -> pl.DataFrame:
+    """Items that were chosen, with their place in the answer; null where they were not shown.
+
+    Requests of which nothing was chosen have no next item to find, and do not count.
 
     Items are ranked by their scores: candidates are answered in the order they were asked in.
     """
     best_first = pl.col("score").rank("ordinal", descending=True).over("request_id")
     window = window.with_columns(rank=best_first)
     asked = window.group_by("request_id", maintain_order=True).agg(pl.col("who").first())
-    chosen = (
+    return (
         feedback.filter(pl.col("label") != "0")
         .join(asked, on="request_id")
         .join(window.select("request_id", "item", "rank"), on=["request_id", "item"], how="left")
     )
-    if not chosen.height:
-        return {}
+
+
+def _ranking(chosen: pl.DataFrame) -> dict[str, Interval]:
     users = chosen.group_by("request_id", maintain_order=True).agg(pl.col("who").first())
     place = {request_id: at for at, request_id in enumerate(users["request_id"])}
     request = np.array([place[request_id] for request_id in chosen["request_id"]])

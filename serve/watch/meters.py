@@ -45,7 +45,7 @@ class Meters:
         degraded = "true" if answer.degraded else "false"
         record(instruments.REQUESTS, 1, {**asked, "status": "200", "degraded": degraded})
         record(instruments.LATENCY, seen.latency_ms, asked)
-        version = {"version": answer.version}
+        version = {"version": answer.version, "role": seen.role}
         for name, latency_ms in verdict.latency_ms.items():
             record(instruments.MEMBER_LATENCY, latency_ms, {**version, "member": name})
         for left in answer.left_out:
@@ -62,6 +62,12 @@ class Meters:
         labels = {"path": route_of(refusal.path), "status": str(refusal.status)}
         labels |= {"role": "none", "degraded": "none"}
         self._record(instruments.REQUESTS, 1, labels)
+
+    def passed(self, path: str, status: int, latency_ms: float) -> None:
+        """Count an answer that no member was asked for."""
+        asked = {"path": route_of(path), "role": "none"}
+        self._record(instruments.REQUESTS, 1, {**asked, "status": str(status), "degraded": "none"})
+        self._record(instruments.LATENCY, latency_ms, asked)
 
     def log_dropped(self, rows: int) -> None:
         """Count rows that the prediction log lost."""

@@ -38,6 +38,7 @@ class Window:
     version: str
     role: str
     answers: int
+    last_ms: int  # when the last of them was given, in Unix milliseconds
     degraded: float  # share of the answers
     p50_ms: float
     p99_ms: float
@@ -145,6 +146,7 @@ def _facts(predictions: pl.LazyFrame) -> pl.DataFrame:
         .group_by(*WINDOW)
         .agg(
             answers=pl.len(),
+            last_ms=pl.col("answered_ms").max(),
             degraded=pl.col("degraded").mean(),
             p50_ms=pl.col("latency_ms").quantile(0.5, "linear"),
             p99_ms=pl.col("latency_ms").quantile(0.99, "linear"),
@@ -160,8 +162,11 @@ _Values = Mapping[tuple[object, ...], tuple[NDArray[np.float64], int]]
 
 
 def _scores(predictions: pl.LazyFrame) -> _Values:
-    """A yes or no: every candidate's score. A ranking: the best item's, where all were ranked."""
-    ranked = (pl.col("path") == "/v1/recommend") & (pl.col("rank") == 1)
+    """A yes or no: every candidate's score. A ranking: the best item's, where all were ranked.
+
+    What was chosen from a few, or without some, has other best scores than a catalogue.
+    """
+    ranked = pl.col("whole") & (pl.col("rank") == 1)
     scored = pl.col("path").is_in(["/v1/score", "/v1/batch"]) & pl.col("binary")
     return _values(predictions.filter(ranked | scored), "score")
 

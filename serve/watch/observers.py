@@ -51,6 +51,14 @@ class Observers:
             except Exception as error:
                 self._note(watcher, error)
 
+    def passed(self, path: str, status: int, latency_ms: float) -> None:
+        """Tell all watchers of an answer that no member was asked for."""
+        for watcher in self._watchers:
+            try:
+                watcher.passed(path, status, latency_ms)
+            except Exception as error:
+                self._note(watcher, error)
+
     def _note(self, watcher: Observer, error: Exception) -> None:
         self.errors += 1
         name = type(watcher).__name__

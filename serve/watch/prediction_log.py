@@ -92,6 +92,9 @@ class PredictionLog:
     def refused(self, refusal: Refusal) -> None:
         """A refusal holds no prediction."""
 
+    def passed(self, path: str, status: int, latency_ms: float) -> None:
+        """Nor does what asks no member."""
+
     def forget(self, user_hashes: Sequence[str]) -> set[str]:
         """Remove users' rows; blocks while files are rewritten.
 

@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
         ("answered_ms", pa.int64()),
         ("item", pa.string()),
         ("rank", pa.int32()),  # place in the answer, from 1
+        ("whole", pa.bool_()),  # the best of all that the ensemble ranks, as on the test block
         ("score", pa.float64()),  # null: not asked for
         ("probability", pa.float64()),
         ("members", pa.list_(_MEMBER)),  # scores before they were made comparable
@@ -53,6 +54,7 @@ class Entry:
     path: str
     role: str
     binary: bool
+    whole: bool
     members: dict[str, NDArray[np.float32]]  # member -> shape (K,)
     answered_ms: int
     latency_ms: float
@@ -70,6 +72,7 @@ def entry(seen: Seen, answered_ms: int) -> Entry:
         path=seen.path,
         role=seen.role,
         binary=is_binary(seen),
+        whole=seen.whole,
         members=member_scores(seen),
         answered_ms=answered_ms,
         latency_ms=seen.latency_ms,
@@ -114,6 +117,7 @@ def _of_answers(entries: Sequence[Entry], hashed: Callable[[str], str]) -> dict[
         "version": [answer.version for answer in answers],
         "path": [one.path for one in entries],
         "binary": [one.binary for one in entries],
+        "whole": [one.whole for one in entries],
         "time_ms": [answer.time_ms for answer in answers],
         "answered_ms": [one.answered_ms for one in entries],
         "disagreement": [disagreement(one.members, binary=one.binary) for one in entries],

@@ -150,6 +150,8 @@ def test_an_answer_with_unknown_items_is_kept_without_their_texts() -> None:
 
         def refused(self, refusal: Refusal) -> None: ...
 
+        def passed(self, path: str, status: int, latency_ms: float) -> None: ...
+
     for to in (desk(MIXED), desk(MIXED, **BINARY)):
         new = {"id": "x", "text": SECRET}
         for candidates in (["c", new], [new]):

@@ -67,7 +67,7 @@ def test_an_answer_is_counted_with_its_members() -> None:
         seen({"one": [0.0, 0.0], "two": [0.0, np.log(3)]}, left_out=[late], ignored=4)
     )
     asked = {"path": "/v1/score", "role": "canary"}
-    version = {"version": "v1"}
+    version = {"version": "v1", "role": "canary"}
     assert noted[:-1] == [
         ("requests", 1, {**asked, "status": "200", "degraded": "true"}),
         ("latency_ms", 7.5, asked),
@@ -86,6 +86,17 @@ def test_a_lone_member_disagrees_with_nobody() -> None:
     noted: Noted = []
     Meters(noting(noted)).answered(seen({"one": [1.0, 2.0]}, left_out=[]))
     assert "disagreement" not in {name for name, _, _ in noted}
+
+
+def test_an_answer_that_no_member_was_asked_for_is_a_request_too() -> None:
+    """Else the errors of a route would be all that is known of it."""
+    noted: Noted = []
+    Meters(noting(noted)).passed("/v1/users/somebody@example.org", 200, 4.0)
+    asked = {"path": "/v1/users", "role": "none"}
+    assert noted == [
+        ("requests", 1, {**asked, "status": "200", "degraded": "none"}),
+        ("latency_ms", 4.0, asked),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ def row(request_id: str, week: int, **given: Any) -> dict[str, Any]:
         "answered_ms": ms(MONDAY + timedelta(weeks=week, hours=1)),
         "item": "a",
         "rank": 1,
+        "whole": False,
         "score": 0.0,
         "probability": 0.5,
         "members": [],
@@ -118,7 +119,7 @@ def test_scores_that_stay_are_fine(tmp_path: Path) -> None:
     assert second.psi.value == pytest.approx(0)
     (found,) = findings(watched)
     assert found.level == "fine"
-    assert "without feedback quality is not known" in found.text
+    assert found.text == "fine: scores and members as before; not known: quality"
 
 
 def test_scores_that_move_call_for_a_fit_and_the_week_is_named(tmp_path: Path) -> None:
@@ -128,6 +129,61 @@ def test_scores_that_move_call_for_a_fit_and_the_week_is_named(tmp_path: Path) -
     assert worst(found) == "act"
     assert found[0].text.startswith("refit: scores have moved, PSI ")
     assert "since the week of 2026-03-16" in found[0].text
+
+
+def test_in_the_week_of_a_deploy_the_version_that_answered_last_is_judged(tmp_path: Path) -> None:
+    """The old one had called for the fit that made the new one: whoever fits again at each call,
+    would do so every day."""
+    fine = [one | {"version": "v2"} for week in (0, 1) for one in week_of(week, normal())]
+    rows = [*week_of(0, normal()), *week_of(1, normal(3.0))]
+    for one in fine:
+        one |= {"request_id": f"new-{one['request_id']}", "answered_ms": one["answered_ms"] + 1}
+    write(tmp_path, rows + fine)
+    assert worst(findings(watch(tmp_path, now_ms=ms(NOW)))) == "fine"
+    for one in rows[400:]:
+        one["answered_ms"] += 2
+    write(tmp_path, rows + fine)  # now it is the old one, after a rollback
+    assert worst(findings(watch(tmp_path, now_ms=ms(NOW)))) == "act"
+
+
+def ranked(request_id: str, week: int, best: float, **given: Any) -> dict[str, Any]:
+    recommended = {"binary": False, "path": "/v1/recommend", "probability": None, "whole": True}
+    return row(request_id, week, score=best, **{**recommended, **given})
+
+
+def test_what_was_chosen_from_a_few_says_nothing_of_the_scores(tmp_path: Path) -> None:
+    """A shop that asks for what is in stock has lower best scores, and no other members."""
+    few = {"whole": False}
+    rows = [ranked(f"a{w}{n}", w, s) for w in (0, 1) for n, s in enumerate(normal())]
+    stock = [ranked(f"b{n}", 1, score, **few) for n, score in enumerate(normal(-2.0))]
+    write(tmp_path, rows + stock)
+    psi = watch(tmp_path, now_ms=ms(NOW)).windows[1].psi
+    assert psi is not None
+    assert psi.value == pytest.approx(0)
+    asked = [one | {"path": "/v1/batch"} for one in rows]  # of which some are recommendations
+    write(tmp_path / "batch", asked)
+    assert watch(tmp_path / "batch", now_ms=ms(NOW)).windows[1].psi is not None
+    write(tmp_path / "few", [one | few for one in rows])
+    (found,) = findings(watch(tmp_path / "few", now_ms=ms(NOW)))
+    assert found.text == "fine: members as before; not known: scores and quality"
+
+
+@pytest.mark.parametrize(("known", "users"), [(99, 99), (300, 9)])
+def test_a_few_outcomes_decide_nothing(tmp_path: Path, known: int, users: int) -> None:
+    """Of one user, or of two requests, the interval may have no width at all."""
+    scores = normal(size=300) * 3
+    late = week_of(1, scores)
+    for n, one in enumerate(late):
+        one["user_hash"] = f"user-{n % users}"
+    write(tmp_path, [*week_of(0, scores), *late])
+    told = [(f"v1-w0-{n}", "a", int(score > 0)) for n, score in enumerate(scores)]
+    tell(tmp_path, told + [(f"v1-w1-{n}", "a", int(scores[n] < 0)) for n in range(known)])
+    watched = watch(tmp_path, now_ms=ms(NOW))
+    judged = watched.windows[1].judged
+    assert judged is not None
+    assert judged.quality["auc"].mean == 0.0
+    assert (judged.requests, judged.users) == (known, users)
+    assert worst(findings(watched)) == "fine"
 
 
 def test_another_version_has_a_first_week_of_its_own(tmp_path: Path) -> None:

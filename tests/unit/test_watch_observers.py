@@ -27,6 +27,9 @@ class Notes:
     def refused(self, refusal: Refusal) -> None:
         self.told.append(refusal)
 
+    def passed(self, path: str, status: int, latency_ms: float) -> None:
+        self.told.append((path, status, latency_ms))
+
 
 class Breaks:
     def answered(self, seen: Seen) -> None:
@@ -34,6 +37,9 @@ class Breaks:
 
     def refused(self, refusal: Refusal) -> None:
         raise KeyError("what a user wrote")
+
+    def passed(self, path: str, status: int, latency_ms: float) -> None:
+        raise OSError("what a user wrote")
 
 
 def test_an_error_of_one_watcher_is_counted_and_the_others_are_told(
@@ -45,9 +51,10 @@ def test_an_error_of_one_watcher_is_counted_and_the_others_are_told(
         for _ in range(3):
             watchers.answered(SEEN)
         watchers.refused(REFUSAL)
-    assert before.told == after.told == [*[SEEN] * 3, REFUSAL]
-    assert errors == ["Breaks"] * 4
-    assert watchers.errors == 4
+        watchers.passed("/v1/events", 200, 3.0)
+    assert before.told == after.told == [*[SEEN] * 3, REFUSAL, ("/v1/events", 200, 3.0)]
+    assert errors == ["Breaks"] * 5
+    assert watchers.errors == 5
     assert len(caplog.records) == 1  # a minute has not passed
     assert "ValueError" in caplog.text
     assert "what a user wrote" not in caplog.text

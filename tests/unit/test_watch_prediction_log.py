@@ -85,6 +85,7 @@ def test_a_row_for_each_item_with_all_that_is_known_but_the_user(tmp_path: Path)
         "time_ms": 123,
         "item": "a",
         "rank": 1,
+        "whole": False,
         "score": 1.0,
         "probability": 0.5,
         "members": [{"member": "one", "score": 0.0}],
