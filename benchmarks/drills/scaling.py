@@ -40,6 +40,7 @@ _LARGE = [
 
 
 _FIRST_S = 10.0  # from the step until one more replica is ready
+_QUIET_PER_S = 5.0  # requests that come all the time, while replicas go too
 
 
 def scale(
@@ -51,10 +52,10 @@ def scale(
         over = threading.Event()
         watch = threading.Thread(target=_count, args=(running, counts, over), daemon=True)
         watch.start()
-        quiet = Beside(running.url, bodies, _plan(1, busy_s + idle_s))
+        quiet = Beside(running.url, bodies, _plan(busy_s + idle_s, rate=_QUIET_PER_S))
         time.sleep(3)
         step_s = time.time()
-        busy = Beside(running.url, bodies, _plan(24, busy_s))
+        busy = Beside(running.url, bodies, _plan(busy_s, concurrency=24))
         reports = [busy.report(), quiet.report()]
         over.set()
         watch.join()
@@ -94,10 +95,13 @@ def _ordered_and_ready_s(running: Served, step_s: float) -> tuple[float, float]:
     return ordered_s, float("inf")
 
 
-def _plan(callers: int, duration_s: float) -> LoadPlan:
+def _plan(
+    duration_s: float, *, rate: float | None = None, concurrency: int | None = None
+) -> LoadPlan:
     return LoadPlan(
         path=PATH,
-        concurrency=callers,
+        rate=rate,
+        concurrency=concurrency,
         duration_s=duration_s,
         warmup_s=0.0,
         deadline_ms=5000,
