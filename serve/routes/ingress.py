@@ -14,6 +14,7 @@ from penchant.serve.gate.gate import ARRIVED, CALLER, MAX_BODY_BYTES, REQUEST_ID
 from penchant.serve.gate.guard import Guard
 from penchant.serve.gate.refusals import TROUBLES, TROUBLES_WITHOUT_BODY, handle_refusals
 from penchant.serve.routes.batch import BatchAnswer, BatchBody, Question, answer_batch
+from penchant.serve.routes.described import describe_keys
 from penchant.serve.routes.door import Act, Door, due
 from penchant.serve.routes.explain import ExplainBody, Explanation, explain, variants
 from penchant.serve.routes.greeted import Greeted
@@ -109,6 +110,8 @@ def make_app(
     for part in parts:
         app.include_router(part)
     handle_refusals(app)
+    if guard is not None:
+        describe_keys(app)
     return app
 
 

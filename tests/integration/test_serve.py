@@ -221,6 +221,53 @@ def test_it_says_what_it_serves_and_how_to_ask(endpoint: Endpoint) -> None:
     assert endpoint.client.get("/readyz").json()["version"] == card["version"]
 
 
+SECRET = "ann.smith@example.org-hates-liver"
+
+
+def test_nothing_that_a_user_sent_is_in_any_log_of_the_service(endpoint: Endpoint) -> None:
+    """Neither in ours nor in those of Ray, whose files lie in the session's directory."""
+    client, known = endpoint.client, endpoint.stored.catalog.item_ids[0]
+    event = {"item": SECRET, "time": "2020-01-02T12:00:00Z"}
+    told = {"request_id": "r1", "item": SECRET, "label": 1, "time": "2020-01-02T12:00:00Z"}
+    of_poison = endpoint.stored.body(endpoint.requests(with_poison=True)[0])
+    bodies: list[tuple[str, dict[str, Any]]] = [
+        ("/v1/score", {"history": [event], "candidates": [SECRET]}),
+        ("/v1/score", {"history": [event], "candidates": [{"id": "x", "text": SECRET}]}),
+        ("/v1/score", {"user": SECRET, "history": [event], "candidates": [known]}),
+        ("/v1/score", {**of_poison, "user": SECRET, "candidates": [known]}),
+        ("/v1/recommend", {"history": [event], SECRET: 1}),
+        ("/v1/explain", {"history": [event], "candidates": [SECRET]}),
+        ("/v1/batch", {"requests": [{"score": {"history": [event], "candidates": [SECRET]}}]}),
+        ("/v1/events", {"user": SECRET, "events": [event]}),
+        ("/v1/feedback", {"outcomes": [told]}),
+        (f"/{SECRET}", {SECRET: SECRET}),
+    ]
+    answers = [client.post(path, json=body) for path, body in bodies]
+    assert {answer.status_code for answer in answers} == {200, 404, 422}
+    as_json = {"content-type": "application/json"}
+    broken = client.post("/v1/score", content=f'{{"{SECRET}', headers=as_json)
+    headers = {"x-request-id": f"{SECRET} {SECRET}", "x-deadline-ms": SECRET, "x-own": SECRET}
+    odd = client.post("/v1/score", json=bodies[2][1], headers=headers)
+    assert (broken.status_code, odd.status_code) == (400, 400)
+    assert client.delete(f"/v1/users/{SECRET}").status_code == 200
+    files = [path for path in _session(endpoint).glob("logs/**/*") if path.is_file()]
+    assert any("replica_" in path.name for path in files)  # they are those of this service
+    for path in files:
+        text = path.read_bytes()
+        assert SECRET.encode() not in text, path
+        assert b"Traceback" not in text, path
+
+
+def _session(endpoint: Endpoint) -> Path:
+    """The directory of the service's Ray, as the command lines of its processes name it."""
+    for process in psutil.Process(endpoint.process.pid).children(recursive=True):
+        for word in process.cmdline():
+            name, _, value = word.partition("=")
+            if name == "--session_dir":
+                return Path(value)
+    raise AssertionError("no process of the service says where its Ray keeps its logs")
+
+
 def test_a_second_endpoint_on_the_same_port_is_refused(endpoint: Endpoint) -> None:
     port = str(endpoint.client.base_url.port)
     command = [*PENCHANT, "serve", "run", str(endpoint.directory), "--port", port]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from penchant.ensembles.artefacts.artefact import Ensemble
@@ -19,8 +21,12 @@ from penchant.platform.events import Catalog
 from penchant.serve.answering.desk import Desk
 from penchant.serve.answering.history import Question, Reader
 from penchant.serve.answering.panel import Panel
+from penchant.serve.gate.gate import Refusal
+from penchant.serve.gate.guard import Guard
+from penchant.serve.gate.keys import KeyRing
 from penchant.serve.routes.greeted import Greeted
 from penchant.serve.routes.ingress import make_app
+from penchant.serve.routes.observe import Seen
 from penchant.serve.versions.traffic import LiveDesks, Split
 from penchant.serve.wire.schema import EnsembleCard, MemberCard
 
@@ -289,6 +295,93 @@ def test_every_route_with_a_body_describes_its_refusals(path: str) -> None:
     described = send("/openapi.json", method="GET").json()["paths"][f"/v1/{path}"]["post"]
     expected = {"200", "400", "401", "408", "413", "415", "422", "429", "503"}
     assert expected <= set(described["responses"])
+
+
+def test_keys_are_in_openapi_where_they_are_asked_for(tmp_path: Path) -> None:
+    """Clients that are made of it send them."""
+    open_to_all = make_app(LiveDesks(Split(primary=desk()))).openapi()
+    assert "security" not in open_to_all
+    guard = Guard(ring=KeyRing(tmp_path))
+    described = make_app(LiveDesks(Split(primary=desk())), guard=guard).openapi()
+    schemes = described["components"]["securitySchemes"]
+    assert schemes["bearer"]["scheme"] == "bearer"
+    assert (schemes["header"]["in"], schemes["header"]["name"]) == ("header", "X-API-Key")
+    assert described["security"] == [{"bearer": []}, {"header": []}]  # the one or the other
+    assert "security" not in described["paths"]["/v1/score"]["post"]
+    assert described["paths"]["/healthz"]["get"]["security"] == []
+
+
+class Told:
+    """Whoever is told of answers."""
+
+    def __init__(self) -> None:
+        self.of: list[tuple[str, str, int]] = []
+
+    def answered(self, seen: Seen) -> None:
+        self.of.append(("answered", seen.path, 200))
+
+    def refused(self, refusal: Refusal) -> None:
+        self.of.append(("refused", refusal.path, refusal.status))
+
+    def passed(self, path: str, status: int, latency_ms: float) -> None:
+        assert latency_ms > 0
+        self.of.append(("passed", path, status))
+
+
+def test_every_answer_is_told_of_once() -> None:
+    told, ask_for = Told(), {"history": history("a"), "candidates": ["a"]}
+    with TestClient(make_app(LiveDesks(Split(primary=desk())), observer=told)) as client:
+        for path, body in (
+            ("/v1/score", ask_for),
+            ("/v1/score", {}),
+            ("/v1/batch", {"requests": [{"score": ask_for}]}),
+            ("/v1/batch", {"requests": [{"score": {"history": [], "candidates": ["x"]}}]}),
+        ):
+            client.post(path, json=body)
+        for path in ("/v1/ensemble", "/healthz", "/nothing"):
+            client.get(path)
+    assert told.of == [
+        ("answered", "/v1/score", 200),
+        ("refused", "/v1/score", 422),
+        ("answered", "/v1/batch", 200),
+        ("refused", "/v1/batch", 422),
+        ("passed", "/v1/ensemble", 200),
+        ("passed", "/healthz", 200),
+        ("refused", "/nothing", 404),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("body", "whole"),
+    [
+        ({}, True),
+        ({"k": 1}, True),
+        ({"members": True}, True),
+        ({"exclude_seen": True}, False),
+        ({"exclude_seen": False}, True),
+        ({"only": ["a", "b"]}, False),
+        ({"exclude": ["a"]}, False),
+    ],
+)
+def test_rankings_that_leave_something_out_are_told_from_others(
+    body: dict[str, Any], whole: bool
+) -> None:
+    """The test block's were of all: best scores of the others are not to be compared with them."""
+    seen: list[bool] = []
+
+    class Watcher(Told):
+        def answered(self, seen_now: Seen) -> None:
+            seen.append(seen_now.whole)
+
+    app = make_app(LiveDesks(Split(primary=desk())), observer=Watcher())
+    with TestClient(app) as client:
+        asked = {"history": history("a"), **body}
+        assert client.post("/v1/recommend", json=asked).status_code == 200
+        one = {"requests": [{"recommend": asked}]}
+        assert client.post("/v1/batch", json=one).status_code == 200
+        scored = {"history": history("a"), "candidates": ["a"]}
+        assert client.post("/v1/score", json=scored).status_code == 200
+    assert seen == [whole, whole, False]
 
 
 def test_other_paths_and_methods_are_refused_as_json() -> None:
