@@ -146,20 +146,12 @@ class Admission:
                 self._refused(Refusal(path=scope["path"], status=503, traceparent=traceparent))
             await trouble(503, error, uuid.uuid4().hex, headers)(scope, receive, send)
             return
-        good = False
-
-        async def note(message: Message) -> None:
-            nonlocal good
-            if message["type"] == "http.response.start":
-                good = message["status"] == 200
-            await send(message)
-
-        passage = _Passage(receive, self._rate, self._now())
+        passage = _Passage(receive, send, self._rate, self._now())
         self._coming.append(passage)
         try:
-            await self._app(scope, passage.receive, note)
+            await self._app(scope, passage.receive, passage.send)
         finally:
-            passage.end(good=good)
+            passage.end()
 
     def _wait_s(self) -> float:
         """How long one more request would take."""
@@ -182,25 +174,38 @@ class Admission:
 class _Passage:
     """A request that was let in: it comes, is under way once its body is whole, and ends."""
 
-    def __init__(self, receive: Receive, rate: Rate, since_s: float) -> None:
-        self._receive, self._rate, self.since_s = receive, rate, since_s
-        self.comes, self._under_way = True, False
+    def __init__(self, receive: Receive, send: Send, rate: Rate, since_s: float) -> None:
+        self._receive, self._send, self._rate, self.since_s = receive, send, rate, since_s
+        self.comes, self._under_way, self._good = True, False, False
+
+    async def send(self, message: Message) -> None:
+        """Passes an answer on."""
+        if message["type"] == "http.response.start":
+            self._good = message["status"] == 200
+        await self._send(message)
 
     async def receive(self) -> Message:
-        """The next message; Serve's proxy goes on asking until the client has left."""
+        """The next message; Serve's proxy goes on asking until the client has left.
+
+        From then on the request stands in nobody's way, though it takes a while to be called off
+        where a thousand leave at once.
+        """
         message = await self._receive()
         if self.comes and not message.get("more_body", False):
             self.comes = False
             self._under_way = message["type"] == "http.request"  # or else the client left
             if self._under_way:
                 self._rate.begun()
+        if message["type"] == "http.disconnect":  # it comes after an answer, too
+            self.end()
         return message
 
-    def end(self, *, good: bool) -> None:
-        """It was answered, or nobody waits for it any more."""
+    def end(self) -> None:
+        """It was answered, or nobody waits for it any more; once is enough."""
         self.comes = False
         if self._under_way:
-            self._rate.ended(good=good)
+            self._under_way = False
+            self._rate.ended(good=self._good)
 
 
 def _deadline_s(scope: Scope) -> float:

@@ -337,3 +337,67 @@ def test_who_leaves_before_the_body_is_whole_was_never_there(proxied: bool) -> N
         assert await door.post() == 200
 
     asyncio.run(asyncio.wait_for(go(), 30))
+
+
+def test_who_leaves_stands_in_nobodys_way_though_the_work_goes_on() -> None:
+    """At 5 a second the 16 would take 3.2 s; of a thousand, the last is called off in a while."""
+
+    async def go() -> None:
+        called_off, gone = asyncio.Event(), asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await called_off.wait()
+            await fine(scope, receive, send)
+
+        door = Door(app, rate=known(5), proxied=True)
+
+        async def leave() -> None:
+            messages: list[Message] = [{"type": "http.request", "body": b"{}", "more_body": False}]
+
+            async def receive() -> Message:
+                if messages:
+                    return messages.pop()
+                await gone.wait()
+                return {"type": "http.disconnect"}
+
+            async def send(message: Message) -> None: ...
+
+            headers = [(b"content-type", b"application/json")]
+            scope = {"type": "http", "method": "POST", "path": "/v1/score", "headers": headers}
+            await door.app(scope, receive, send)
+
+        tasks = [asyncio.create_task(leave()) for _ in range(16)]
+        while door.rate.under_way < 16:
+            await asyncio.sleep(0)
+        assert await door.post() == 503
+        gone.set()
+        while door.rate.under_way:
+            await asyncio.sleep(0)
+        assert not any(task.done() for task in tasks)
+        called_off.set()
+        await asyncio.gather(*tasks)
+        assert await door.post() == 200
+        assert door.rate.under_way == 0
+
+    asyncio.run(asyncio.wait_for(go(), 30))
+
+
+@pytest.mark.parametrize("proxied", [False, True])
+def test_what_was_answered_counts_once_and_as_answered(proxied: bool) -> None:
+    """After an answer comes word that the client has left, often before the application ends."""
+
+    async def go() -> None:
+        clock = Clock()
+        door = Door(fine, rate=Rate(clock), proxied=proxied)
+        counted: list[bool] = []
+        ended = door.rate.ended
+
+        def count(*, good: bool) -> None:
+            counted.append(good)
+            ended(good=good)
+
+        door.rate.ended = count  # type: ignore[method-assign]
+        assert [await door.post() for _ in range(3)] == [200] * 3
+        assert counted == [True] * 3
+
+    asyncio.run(asyncio.wait_for(go(), 30))
