@@ -8,6 +8,7 @@ written in one piece, may be torn as well; what lies in the directories counts.
 from __future__ import annotations
 
 import json
+from importlib import metadata
 from pathlib import Path
 
 from penchant.platform.store import file_digest, write_json
@@ -64,15 +65,17 @@ def last_checkpoint(place: Path) -> tuple[Path | None, int]:
 def drop_torn_list(place: Path) -> None:
     """Remove Ray Train's list of checkpoints where Ray would refuse to go on for it.
 
-    It cannot be read, or names what is gone.
+    It cannot be read, is another Ray's, or names what is gone.
     """
     path = place / _LIST
-    try:
-        listed = json.loads(path.read_text())["checkpoint_results"]
-        sound = all((place / one["checkpoint_dir_name"]).is_dir() for one in listed)
-    except FileNotFoundError:
+    if not path.exists():
         return
-    except (ValueError, KeyError, TypeError):
+    try:
+        told = json.loads(path.read_text())
+        names = [one["checkpoint_dir_name"] for one in told["checkpoint_results"]]
+        ours = told["ray_version"] == metadata.version("ray")
+        sound = ours and all((place / name).is_dir() for name in names)
+    except (OSError, ValueError, KeyError, TypeError):
         sound = False
     if not sound:
         path.unlink()

@@ -72,7 +72,7 @@ def _write(place: Path, group: Group, error: PenchantError, more: str) -> None:
 
 
 def _where_kept(place: Path) -> str:
-    kept = sorted(place.rglob("checkpoint_*"))
+    kept = sorted(place.rglob("checkpoint_*/"))
     return f" The last checkpoint lies in {kept[-1]}." if kept else ""
 
 

@@ -61,17 +61,25 @@ def train_group(task: dict[str, Any]) -> None:
     recipes = TypeAdapter(list[SequenceRecipe | TextRecipe]).validate_python(task["recipes"])
     todo = [r for r in recipes if not prepared.run.has_member(recipe_id(r) + task["suffix"])]
     # `recipe.json` in it says whose it is.
-    checkpoint, _ = last_checkpoint(place_of(task))
+    checkpoint, passed = last_checkpoint(place_of(task))
     begun = None if checkpoint is None else (checkpoint / _RECIPE).read_text()
     task_kind = prepared.experiment.requests.task
     for recipe in sorted(todo, key=lambda r: r.model_dump_json() != begun):
-        work = partial(_train_one, prepared, recipe, task, group)
+        # another member's checkpoint, which is finished, is of no use to this one
+        resume = checkpoint if recipe.model_dump_json() == begun else None
+        work = partial(_train_one, prepared, recipe, task, group, resume, passed)
+        passed = 0  # told with the first
         if not refusing(work, place_of(task), group, _dials(recipe, task_kind)):
             return
 
 
 def _train_one(
-    prepared: Prepared, recipe: SequenceRecipe | TextRecipe, task: dict[str, Any], group: Group
+    prepared: Prepared,
+    recipe: SequenceRecipe | TextRecipe,
+    task: dict[str, Any],
+    group: Group,
+    resume: Path | None,
+    passed: int,
 ) -> None:
     import ray.train
 
@@ -98,11 +106,8 @@ def _train_one(
 
     select = prepared.requests[Block.SELECT]
     log = _step_log(prepared, recipe, member_id, group)
-    resume, passed = last_checkpoint(place_of(task))
     if passed:
         ray.train.report({"member": member_id, "state": "passed", "checkpoints": passed})
-    if resume is not None and (resume / _RECIPE).read_text() != recipe.model_dump_json():
-        resume = None  # another member's, which is finished
     with log or nullcontext():
         member, history = _train(prepared, recipe, past, select, group, report, resume, log, tell)
     if member is not None and group.rank == 0:

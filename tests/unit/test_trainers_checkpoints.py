@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -73,13 +74,16 @@ def test_where_none_is_whole_there_is_none(tmp_path: Path) -> None:
 def test_a_list_that_ray_would_refuse_is_removed_and_no_other(tmp_path: Path) -> None:
     drop_torn_list(tmp_path)  # there is none yet
     checkpoint = keep(tmp_path, "checkpoint_2026-11-30_10-00-00.000000")
-    listed = {"checkpoint_results": [{"checkpoint_dir_name": checkpoint.name, "metrics": {}}]}
-    gone = {"checkpoint_results": [{"checkpoint_dir_name": "checkpoint_gone", "metrics": {}}]}
+    ours = {"ray_version": metadata.version("ray")}
+    results = [{"checkpoint_dir_name": checkpoint.name, "metrics": {}}]
+    listed = ours | {"checkpoint_results": results}
+    gone = ours | {"checkpoint_results": [{"checkpoint_dir_name": "checkpoint_gone"}]}
+    others = listed | {"ray_version": "2.0.0"}
     whole = json.dumps(listed)
     (tmp_path / LIST).write_text(whole)
     drop_torn_list(tmp_path)
     assert (tmp_path / LIST).read_text() == whole
-    for torn in (whole[:-3], "", "[]", "{}", json.dumps(gone)):
+    for torn in (whole[:-3], "", "[]", "{}", json.dumps(gone), json.dumps(others)):
         (tmp_path / LIST).write_text(torn)
         drop_torn_list(tmp_path)
         assert not (tmp_path / LIST).exists()

@@ -29,6 +29,7 @@ def failing(error):
 def test_a_refusal_is_told_and_the_next_worker_group_does_not_try(tmp_path):
     kept = tmp_path / "checkpoint_2"
     kept.mkdir()
+    (tmp_path / "checkpoint_manager_snapshot.json").write_text("{}")  # Ray's list of them
     assert not refusing(failing(ConfigError("no such base.")), tmp_path, ALONE, "less")
     assert not refusing(lambda: pytest.fail("tried again"), tmp_path, ALONE, "less")
     found = read_refusal(tmp_path)

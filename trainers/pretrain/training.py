@@ -107,8 +107,6 @@ def pretrain_model(
     if log is not None:
         log.begin(engine, course.step, token_flops=ready.token_flops, request_flops=0)
     _train(ready, held_out, course, report, log)
-    if math.isnan(course.after):  # a checkpoint of the last step that an earlier version kept
-        _judge(ready, held_out, course, last=True)
     weights = {name.removeprefix("model."): t for name, t in full_weights(engine).items()}
     held = held_by_worker(engine, group)
     if group.rank:
