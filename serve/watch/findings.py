@@ -31,28 +31,27 @@ class Finding:
 
 
 def findings(watched: Watched) -> list[Finding]:
-    """What the newest version that answers most requests has to have told of it, worst first."""
-    newest = max(
+    """What there is to tell of the version that answered last as the primary, worst first."""
+    last = max(
         (window for window in watched.windows if window.role == "primary"),
         key=lambda window: window.last_ms,  # in a week of a deploy there are two
         default=None,
     )
-    if newest is None:
+    if last is None:
         return [Finding(level="fine", text="fine: no version has answered as the primary yet")]
     own = [
         window
         for window in watched.windows
-        if (window.version, window.role) == (newest.version, newest.role)
-        and window.answers >= ENOUGH
+        if (window.version, window.role) == (last.version, last.role) and window.answers >= ENOUGH
     ]
     if not own:
-        text = f"fine: no week of version {newest.version} has the {ENOUGH} answers to judge by"
+        text = f"fine: no week of version {last.version} has the {ENOUGH} answers to judge by"
         return [Finding(level="fine", text=text)]
-    latest, reference = own[-1], watched.references.get(newest.version)
+    latest, reference = own[-1], watched.references.get(last.version)
     found = [*_scores_moved(own), *_members_apart(own), *_degraded(latest)]
-    found += [*_quality(own, reference), *_calibration(own)]
+    found += [*(_quality(own, reference) or []), *_calibration(own)]
     found.sort(key=lambda finding: -LEVELS.index(finding.level))
-    return found or [Finding(level="fine", text=_fine(own))]
+    return found or [Finding(level="fine", text=_fine(own, reference))]
 
 
 def worst(found: Sequence[Finding]) -> Level:
@@ -91,8 +90,11 @@ def _degraded(latest: Window) -> list[Finding]:
     return [Finding(level="look", text=text)]
 
 
-def _quality(own: list[Window], reference: Reference | None) -> list[Finding]:
-    """The latest interval lies wholly on the bad side of the test's, or of the first week's."""
+def _quality(own: list[Window], reference: Reference | None) -> list[Finding] | None:
+    """The latest interval lies wholly on the bad side of the test's, or of the first week's.
+
+    None where there is nothing to compare.
+    """
     for metric in _JUDGED_BY:
         known = [(window, value) for window in own if (value := _figure(window, metric))]
         if not known:
@@ -104,7 +106,7 @@ def _quality(own: list[Window], reference: Reference | None) -> list[Finding]:
         if metric == "auc" and on_test is not None:
             where, before = "on test", on_test
         elif len(known) == 1:
-            return []
+            return None
         worse = now.high < before.low if sign_of(metric) > 0 else now.low > before.high
         if not worse:
             return []
@@ -112,7 +114,7 @@ def _quality(own: list[Window], reference: Reference | None) -> list[Finding]:
             f"refit: {metric} {_shown(now)} in the week of {latest.week}, {_shown(before)} {where}"
         )
         return [Finding(level="act", text=text)]
-    return []
+    return None
 
 
 def _calibration(own: list[Window]) -> list[Finding]:
@@ -124,11 +126,11 @@ def _calibration(own: list[Window]) -> list[Finding]:
     return [Finding(level="look", text=text)]
 
 
-def _fine(own: list[Window]) -> str:
+def _fine(own: list[Window], reference: Reference | None) -> str:
     known = {
-        "scores": any(window.psi is not None for window in own),
-        "members": any(window.disagreement_psi is not None for window in own),
-        "quality": any(_figure(window, metric) for window in own for metric in _JUDGED_BY),
+        "scores": own[-1].psi is not None,
+        "members": own[-1].disagreement_psi is not None,
+        "quality": _quality(own, reference) is not None,
     }
     same = [name for name, compared in known.items() if compared]
     others = [name for name, compared in known.items() if not compared]

@@ -16,6 +16,9 @@ __all__ = ["WINDOW", "read_predictions"]
 #: What makes a window: answers of one version in one role within one week (from Monday, UTC).
 WINDOW = ("week", "version", "role")
 
+#: A column that files of earlier versions do not have.
+_LATER = "whole"
+
 
 def read_predictions(service: Path, since_ms: int | None = None) -> pl.LazyFrame:
     """Rows of a service's prediction log, with the `week` they were answered in.
@@ -36,16 +39,21 @@ def read_predictions(service: Path, since_ms: int | None = None) -> pl.LazyFrame
             "writes a minute after its first answer. Name the directory that `penchant serve run "
             "--service` was given."
         )
-    for path in paths:
-        _check(path)
-    frame = pl.scan_parquet(paths)
+    rows = {path: _columns(path) for path in paths}
+    new = [path for path in paths if _LATER in rows[path]]
+    old = [path for path in paths if _LATER not in rows[path]]
+    parts = [pl.scan_parquet(new)] if new else []
+    if old:  # it was not told then: nothing follows from these
+        parts.append(pl.scan_parquet(old).with_columns(pl.lit(False).alias(_LATER)))
+    frame = pl.concat(parts, how="diagonal")
     if since_ms is not None:
         frame = frame.filter(pl.col("answered_ms") >= since_ms)
     answered = pl.from_epoch("answered_ms", time_unit="ms")
     return frame.with_columns(week=answered.dt.truncate("1w").dt.date())
 
 
-def _check(path: Path) -> None:
+def _columns(path: Path) -> list[str]:
+    """What a file holds, after a look at whether it is all there."""
     try:
         names = pl.read_parquet_schema(path)
     except FileNotFoundError:
@@ -55,8 +63,9 @@ def _check(path: Path) -> None:
             f"{path} cannot be read ({type(error).__name__}): expected a whole Parquet file. "
             "Restore it, or move it away."
         ) from error
-    missing = [name for name in SCHEMA.names if name not in names]
+    missing = [name for name in SCHEMA.names if name not in (*names, _LATER)]
     if missing:
         raise DataError(
             f"{path} lacks {', '.join(missing)}: expected a prediction log's file. Move it away."
         )
+    return list(names)

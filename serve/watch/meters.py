@@ -114,7 +114,7 @@ class MemberMeters:
 
         Args:
             size: questions in it.
-            cost: events that it read, or tokens of a language model.
+            cost: events that it read.
             seconds: that scoring took.
         """
         self._record(instruments.BATCH_SIZE, size, self._labels)

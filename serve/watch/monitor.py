@@ -42,7 +42,7 @@ class Window:
     degraded: float  # share of the answers
     p50_ms: float
     p99_ms: float
-    disagreement: float | None  # mean over whole answers of two members or more
+    disagreement: float | None  # mean over answers that lacked no member, of two or more
     psi: Psi | None  # of scores; None in the week that is the reference, and before it
     disagreement_psi: Psi | None
     judged: Judged | None  # None where no answer is old enough
@@ -116,11 +116,11 @@ def watch(
 def _watch(service: Path, run_dir: Path | None, since_ms: int | None, until_ms: int) -> Watched:
     """All windows of the files that are there."""
     predictions = read_predictions(service, since_ms)
-    whole = predictions.filter(~pl.col("degraded"))
-    judged = judge_matured(whole, read_feedback(service), until_ms)
+    complete = predictions.filter(~pl.col("degraded"))
+    judged = judge_matured(complete, read_feedback(service), until_ms)
     facts = _facts(predictions)
     references = {} if run_dir is None else test_references(run_dir, set(facts["version"]))
-    scores, apart = _scores(whole), _disagreements(whole)
+    scores, apart = _scores(complete), _disagreements(complete)
     windows = []
     for row in facts.iter_rows(named=True):
         key = tuple(row.pop(name) for name in WINDOW)

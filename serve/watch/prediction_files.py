@@ -107,11 +107,12 @@ class PredictionFiles:
                 break
         if len(small) < _FEWEST and size < _MERGED_BYTES:
             return
-        parts: dict[Path, pa.Table] = {}
+        alike: dict[str, dict[Path, pa.Table]] = {}  # another version's files have other columns
         for path in small:
-            table = _readable(path)
-            if table is not None and all(table.schema.equals(o.schema) for o in parts.values()):
-                parts[path] = table
+            if (table := _readable(path)) is not None:
+                columns = table.schema.to_string(show_schema_metadata=False)
+                alike.setdefault(columns, {})[path] = table
+        parts = max(alike.values(), key=len, default={})
         if len(parts) > 1:
             self._replace(list(parts), pa.concat_tables(parts.values()))
 

@@ -168,6 +168,30 @@ def test_what_was_chosen_from_a_few_says_nothing_of_the_scores(tmp_path: Path) -
     assert found.text == "fine: members as before; not known: scores and quality"
 
 
+def test_what_was_not_compared_is_not_said_to_be_as_before(tmp_path: Path) -> None:
+    """One week with outcomes has none before it, and scores of this week may be of a few items."""
+    scores = normal()
+    write(tmp_path, week_of(0, scores))
+    tell(tmp_path, [(f"v1-w0-{n}", "a", int(score > 0)) for n, score in enumerate(scores)])
+    (found,) = findings(watch(tmp_path, now_ms=ms(NOW)))
+    assert found.text == "fine: there is nothing to compare with yet"
+    rows = [ranked(f"a{w}{n}", w, s) for w in (0, 1, 2) for n, s in enumerate(scores)]
+    last = [one | {"whole": False} for one in rows[800:]]
+    write(tmp_path / "few", rows[:800] + last)
+    (found,) = findings(watch(tmp_path / "few", now_ms=ms(NOW)))
+    assert found.text == "fine: members as before; not known: scores and quality"
+
+
+def test_a_log_that_an_earlier_version_has_begun_is_read(tmp_path: Path) -> None:
+    """Moving its files away would keep deletions from them, and drop what came of their answers."""
+    write(tmp_path, [row("a", 0), row("b", 0)])
+    path = tmp_path / "predictions" / "1.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["whole"]), path)
+    assert [one.answers for one in watch(tmp_path, now_ms=ms(NOW)).windows] == [2]
+    write(tmp_path, [row("c", 1)], "2")
+    assert [one.answers for one in watch(tmp_path, now_ms=ms(NOW)).windows] == [2, 1]
+
+
 @pytest.mark.parametrize(("known", "users"), [(99, 99), (300, 9)])
 def test_a_few_outcomes_decide_nothing(tmp_path: Path, known: int, users: int) -> None:
     """Of one user, or of two requests, the interval may have no width at all."""

@@ -180,6 +180,22 @@ def test_small_files_become_one_when_they_are_old(tmp_path: Path) -> None:
     log.close()
 
 
+def test_a_file_of_an_earlier_version_keeps_no_others_from_being_merged(tmp_path: Path) -> None:
+    log = PredictionLog(tmp_path, "a")
+    for number in range(40):
+        log.answered(seen(f"r{number:02d}"))
+        log.flush()
+    files = sorted((tmp_path / "predictions").glob("*.parquet"))
+    pq.write_table(pq.read_table(files[0]).drop_columns(["whole"]), files[0])
+    for file in files:
+        os.utime(file, (0, 0))
+    log.answered(seen("r40"))
+    log.close()
+    merged = sorted((tmp_path / "predictions").glob("*.parquet"))
+    assert len(merged) == 3  # it, those that became one, and the last
+    assert merged[0] == files[0]
+
+
 def test_what_a_dead_process_left_half_written_is_removed(tmp_path: Path) -> None:
     directory = tmp_path / "predictions"
     directory.mkdir()
