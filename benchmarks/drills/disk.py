@@ -16,6 +16,7 @@ from drills.served import Served
 __all__ = ["lose_disk"]
 
 _FRONT = "ServeReplica:front"
+_DROPPED = "penchant_log_dropped_rows"
 _PATIENCE_S = 25.0
 _SETTLES_S = 8.0  # from a successor's process to its first answers, on a machine that is busy
 _LOAD_S = 120.0
@@ -26,6 +27,7 @@ _TOLD_S = 90.0
 def lose_disk(service: Served, bodies: Sequence[bytes], rate: float) -> Row:
     """Both fronts are killed, one after the other: their successors begin without a disk."""
     replaced: list[float] = []
+    before_it = service.metric(_DROPPED)
     with (
         unwritable(service.service),
         beside(service.url, bodies, rate=rate, duration_s=_LOAD_S) as load,
@@ -35,7 +37,7 @@ def lose_disk(service: Served, bodies: Sequence[bytes], rate: float) -> Row:
             victim.kill()
             replaced.append(_successor_s(service, before))
             time.sleep(_SETTLES_S)
-        lost = _lost(service)
+        lost = _lost(service, before_it)
     report = load.report()
     return loaded(
         "the service directory cannot be written, and both fronts are killed",
@@ -48,11 +50,11 @@ def lose_disk(service: Served, bodies: Sequence[bytes], rate: float) -> Row:
     )
 
 
-def _lost(service: Served) -> float:
-    """Rows of the prediction log that are told as lost; 0 where none are."""
+def _lost(service: Served, before: float) -> float:
+    """Rows of the prediction log that are told as lost beyond those before; 0 where none are."""
     began = time.monotonic()
     while time.monotonic() - began < _TOLD_S:
-        if (lost := service.metric("penchant_log_dropped_rows")) > 0:
+        if (lost := service.metric(_DROPPED) - before) > 0:
             return lost
         time.sleep(2)
     return 0.0
