@@ -77,8 +77,8 @@ class _Way:
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now, self._began_s = now, now()
-        self._sent_s: float | None = self._began_s
+        self._now = now
+        self._sent_s: float | None = now()
 
     @property
     def sent_s(self) -> float:

@@ -193,8 +193,7 @@ def test_what_waits_for_a_connection_of_ours_was_sent_late(
         free = run_load(url, BODIES, plan(rate=40.0, warmup_s=0.0))
         monkeypatch.setattr(LoadPlan, "connections", lambda *_: 1)
         bound = run_load(url, BODIES, plan(rate=40.0, warmup_s=0.0, timeout_s=1.5))
-    assert free.late_ms < 100
-    assert bound.late_ms > 700
+    assert free.late_ms < 500 < bound.late_ms
     assert bound.errors.get("timeout", 0) > 0  # some were never sent, and count too
 
 

@@ -214,10 +214,10 @@ def test_questions_without_an_answer_are_counted_though_the_batch_has_one() -> N
 
 def test_all_keep_one_deadline_and_the_slow_ones_leave_the_others_time() -> None:
     slow = {"score": {"history": history("slow"), "candidates": ["a"]}}
-    response = send(*[slow] * 63, {"recommend": {"history": []}}, x_deadline_ms="400")
+    response = send(*[slow] * 63, {"recommend": {"history": []}}, x_deadline_ms="1200")
     statuses = [result["status"] for result in response.json()["results"]]
     assert statuses == [503] * 63 + [200]
-    assert response.elapsed.total_seconds() < 2
+    assert response.elapsed.total_seconds() < 3
 
 
 def test_members_are_asked_by_and_by() -> None:
