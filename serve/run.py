@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["find_ensemble", "free_port", "serving", "wait_for_stop"]
 
+logger = logging.getLogger(__name__)
+
 _CPUS_PER_REPLICA = 0.1
 
 
@@ -212,12 +214,20 @@ def _start(service: Service, host: str, port: int, version: VersionArgs, front: 
 
 
 def _stop() -> None:
-    """Let everything finish what it is answering: the front first, then the members."""
-    from ray import serve
+    """Let everything finish what it is answering: the front first, then the members.
 
-    running = serve.status().applications
-    for name in sorted(running, key=lambda name: name != FRONT):
-        serve.delete(name)
+    Where Ray's own store of state is gone, or has come back as another cluster's, there is nobody
+    to ask; Ray is stopped after this all the same.
+    """
+    from ray import serve
+    from ray.exceptions import RayError
+
+    try:
+        running = serve.status().applications
+        for name in sorted(running, key=lambda name: name != FRONT):
+            serve.delete(name)
+    except RayError as error:
+        logger.warning("the service ends at once: Ray does not answer (%s)", type(error).__name__)
 
 
 def _ray_address() -> str:

@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import serve
+from ray.exceptions import RayError
 from typer.testing import CliRunner
 
 from penchant.cli.serve import app
 from penchant.ensembles.artefacts import artefact
 from penchant.platform.errors import ConfigError, DataError, UnreachableError
+from penchant.serve import run as run_module
 from penchant.serve.answering.card import version_of
 from penchant.serve.answering.places import Layout
 from penchant.serve.gate.keys import KeyRing
@@ -125,6 +128,19 @@ def test_a_port_that_is_taken_is_refused(tmp_path: Path) -> None:
         taken = pytest.raises(UnreachableError, match=f"port {port} on 127.0.0.1 cannot be used")
         with taken, serving(tmp_path, Service(tmp_path), port=port):
             pass
+
+
+def test_where_ray_is_another_cluster_by_now_the_end_is_told_and_no_error(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its store of state came back empty: it knows neither Serve nor what runs."""
+
+    def lost() -> None:
+        raise RayError("WrongClusterID")
+
+    monkeypatch.setattr(serve, "status", lost)
+    run_module._stop()
+    assert "the service ends at once: Ray does not answer (RayError)" in caplog.text
 
 
 def test_a_directory_without_an_artefact_is_refused(tmp_path: Path) -> None:
