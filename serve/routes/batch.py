@@ -161,11 +161,12 @@ class _Turns:
         await self._room.acquire()
         rounds = math.ceil(self._to_come / _AT_ONCE)
         self._to_come -= 1
-        held = [True]
+        held = True
 
         def leave() -> None:
+            nonlocal held
             if held:
-                held.clear()
+                held = False
                 self._room.release()
 
         share_s = max(self._until - time.monotonic(), 0.0) / rounds

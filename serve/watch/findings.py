@@ -49,9 +49,10 @@ def findings(watched: Watched) -> list[Finding]:
         return [Finding(level="fine", text=text)]
     latest, reference = own[-1], watched.references.get(last.version)
     found = [*_scores_moved(own), *_members_apart(own), *_degraded(latest)]
-    found += [*(_quality(own, reference) or []), *_calibration(own)]
+    quality = _quality(own, reference)
+    found += [*(quality or []), *_calibration(own)]
     found.sort(key=lambda finding: -LEVELS.index(finding.level))
-    return found or [Finding(level="fine", text=_fine(own, reference))]
+    return found or [Finding(level="fine", text=_fine(latest, judged=quality is not None))]
 
 
 def worst(found: Sequence[Finding]) -> Level:
@@ -126,11 +127,11 @@ def _calibration(own: list[Window]) -> list[Finding]:
     return [Finding(level="look", text=text)]
 
 
-def _fine(own: list[Window], reference: Reference | None) -> str:
+def _fine(latest: Window, *, judged: bool) -> str:
     known = {
-        "scores": own[-1].psi is not None,
-        "members": own[-1].disagreement_psi is not None,
-        "quality": _quality(own, reference) is not None,
+        "scores": latest.psi is not None,
+        "members": latest.disagreement_psi is not None,
+        "quality": judged,
     }
     same = [name for name, compared in known.items() if compared]
     others = [name for name, compared in known.items() if not compared]

@@ -39,9 +39,8 @@ def read_predictions(service: Path, since_ms: int | None = None) -> pl.LazyFrame
             "writes a minute after its first answer. Name the directory that `penchant serve run "
             "--service` was given."
         )
-    rows = {path: _columns(path) for path in paths}
-    new = [path for path in paths if _LATER in rows[path]]
-    old = [path for path in paths if _LATER not in rows[path]]
+    old = [path for path in paths if _LATER not in _columns(path)]
+    new = sorted(set(paths).difference(old))
     parts = [pl.scan_parquet(new)] if new else []
     if old:  # it was not told then: nothing follows from these
         parts.append(pl.scan_parquet(old).with_columns(pl.lit(False).alias(_LATER)))

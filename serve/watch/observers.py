@@ -37,25 +37,20 @@ class Observers:
 
     def answered(self, seen: Seen) -> None:
         """Tell all watchers of an answer."""
-        for watcher in self._watchers:
-            try:
-                watcher.answered(seen)
-            except Exception as error:
-                self._note(watcher, error)
+        self._tell(lambda watcher: watcher.answered(seen))
 
     def refused(self, refusal: Refusal) -> None:
         """Tell all watchers of a refusal."""
-        for watcher in self._watchers:
-            try:
-                watcher.refused(refusal)
-            except Exception as error:
-                self._note(watcher, error)
+        self._tell(lambda watcher: watcher.refused(refusal))
 
     def passed(self, path: str, status: int, latency_ms: float) -> None:
         """Tell all watchers of an answer that no member was asked for."""
+        self._tell(lambda watcher: watcher.passed(path, status, latency_ms))
+
+    def _tell(self, tell: Callable[[Observer], None]) -> None:
         for watcher in self._watchers:
             try:
-                watcher.passed(path, status, latency_ms)
+                tell(watcher)
             except Exception as error:
                 self._note(watcher, error)
 
